@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+#
+# voxshm: one make for the whole tree. Each folder's Makefile, included below,
+# says what that folder builds, tests and installs; everything built goes to
+# build/, or build/VARIANT/ for a variant (asan, tsan, clang).
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+VERSION := $(shell sed -n 's/^#define VOXSHM_VERSION_[A-Z]* //p' lib/include/voxshm.h | paste -sd.)
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+LIBDIR  ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR  ?= $(PREFIX)/share/man
+
+OUT := build$(VARIANT:%=/%)
+CFLAGS ?= -O2 -g
+WERROR ?= -Werror
+
+ifeq ($(VARIANT),clang)
+CC := clang
+else ifeq ($(origin CC),default)
+CC := gcc
+endif
+VARIANT_FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error
+VARIANT_FLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-error
+VARIANT_FLAGS_clang :=
+ifneq ($(VARIANT),)
+$(if $(filter undefined,$(origin VARIANT_FLAGS_$(VARIANT))),$(error VARIANT is one of: asan tsan clang))
+endif
+
+WARNINGS := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wpointer-arith
+COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE= $(WARNINGS) -MMD -MP $(CPPFLAGS) $(CFLAGS) $(VARIANT_FLAGS_$(VARIANT))
+LINK    = $(CC) $(CFLAGS) $(VARIANT_FLAGS_$(VARIANT)) $(LDFLAGS)
+
+# One short line a step; V=1 shows the commands.
+Q := $(if $(filter 1,$(V)),,@)
+say = @printf '  %-7s %s\n' $(1) '$(2)'
+
+.PHONY: all
+all: ## build the library, the tool, the examples and (once set up) the man pages
+
+# From the kernel's source: the test harness, and the script that makes man
+# pages. Unpacked once, and not ours to commit.
+KERNEL_SOURCE := /usr/src/linux-source-6.1.tar.xz
+KSELFTEST     := build/kselftest
+KERNEL_DOC    := $(KSELFTEST)/kernel-doc
+
+include lib/Makefile tools/Makefile tests/Makefile
+
+# FLAGS is what each folder adds to its own files.
+$(OUT)/%.o: %.c $(OUT)/compiler
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(COMPILE) $(FLAGS) -c -o $@ $<
+
+$(addprefix $(KSELFTEST)/,kselftest.h kselftest_harness.h kernel-doc) &:
+	$(call say,UNPACK,$(KSELFTEST))
+	$(Q)test -e $(KERNEL_SOURCE) || { echo 'Run tools/setup.sh check first.'; exit 1; }
+	$(Q)mkdir -p $(KSELFTEST)
+	$(Q)tar -xJf $(KERNEL_SOURCE) -C $(KSELFTEST) --touch --transform='s|.*/||' --wildcards \
+		'*/tools/testing/selftests/kselftest.h' \
+		'*/tools/testing/selftests/kselftest_harness.h' '*/scripts/kernel-doc'
+
+# Holds the compiler and its flags, rewritten when they change: objects made
+# by another compiler are never reused.
+$(OUT)/compiler: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMPILE) $(LDFLAGS)' | cmp -s - $@ || echo '$(COMPILE) $(LDFLAGS)' >$@
+
+-include $(shell find $(OUT)/lib $(OUT)/tools $(OUT)/tests -name '*.d' 2>/dev/null)
+
+.PHONY: setup demo install uninstall clean help FORCE
+setup: ## install the packages that building and testing need
+	$(Q)tools/setup.sh build check
+
+demo: ## install what is missing, build, and show messages pass between processes
+	$(Q)tools/setup.sh build
+	$(Q)$(MAKE) --no-print-directory tools
+	$(Q)$(TOOL) demo
+
+install: install-lib install-tools install-man ## install under PREFIX=/usr/local (DESTDIR= is put before it)
+uninstall: uninstall-lib uninstall-tools uninstall-man ## remove what install put there
+
+clean: ## remove everything built
+	$(call say,CLEAN,build)
+	$(Q)rm -rf build
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST:%.d=)
+	@echo
+	@echo '  VARIANT=asan|tsan|clang  CC=  CFLAGS=  LDFLAGS=  PREFIX=  DESTDIR=  V=1 (show commands)'

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/* backend_file.c - memfds, socketpairs and pidfds; see backend.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "backend_file.h"
+#include "error.h"
+#include "link.h"
+
+#define MESSAGES_PER_DRAIN 64
+
+static void ring(struct end *end)
+{
+	/* A full queue is a doorbell that rings already; a dead peer needs none. */
+	(void)!send(end->wake_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static int send_message(int socket, const struct file_message *message, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = (void *)message, .iov_len = sizeof(*message) };
+	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *cmsg;
+
+	if (fd >= 0) {
+		memset(&control, 0, sizeof(control));
+		header.msg_control = control.bytes;
+		header.msg_controllen = sizeof(control.bytes);
+		cmsg = CMSG_FIRSTHDR(&header);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	}
+	if (sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return errno == EAGAIN ? -ENOBUFS : errno == ECONNRESET ? -EPIPE : -errno;
+	return 0;
+}
+
+static int offer(struct end *end, uint32_t map_id, uint32_t generation,
+		 const struct memory *memory)
+{
+	struct file_message message = {
+		.kind = FILE_MESSAGE_OFFER,
+		.map_id = map_id,
+		.generation = generation,
+		.size = memory->size,
+	};
+
+	return send_message(end->wake_fd, &message, memory->fd);
+}
+
+static void leave(struct end *end)
+{
+	struct file_message message = { .kind = FILE_MESSAGE_LEAVE };
+
+	send_message(end->wake_fd, &message, -1);
+}
+
+/* What came beside a message: at most one descriptor is of use. */
+struct ancillary {
+	int fd;
+	bool bad;
+	bool has_credentials;
+	struct ucred credentials;
+};
+
+static void parse_fds(const struct cmsghdr *cmsg, struct ancillary *ancillary)
+{
+	size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	size_t i;
+	int fd;
+
+	for (i = 0; i < count; i++) {
+		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+		if (ancillary->fd < 0) {
+			ancillary->fd = fd;
+		} else {
+			close(fd);
+			ancillary->bad = true;
+		}
+	}
+}
+
+static void parse_ancillary(struct msghdr *header, struct ancillary *ancillary)
+{
+	struct cmsghdr *cmsg;
+
+	*ancillary = (struct ancillary){ .fd = -1, .bad = header->msg_flags & MSG_CTRUNC };
+	for (cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_RIGHTS) {
+			parse_fds(cmsg, ancillary);
+		} else if (cmsg->cmsg_type == SCM_CREDENTIALS) {
+			memcpy(&ancillary->credentials, CMSG_DATA(cmsg),
+			       sizeof(ancillary->credentials));
+			ancillary->has_credentials = true;
+		}
+	}
+}
+
+/* The claim names the process for good; later ones are not listened to. */
+static void claimed(struct end *end, const struct ancillary *ancillary)
+{
+	const struct ucred *credentials = &ancillary->credentials;
+
+	if (end->claimed)
+		return;
+	end->claimed = true;
+	if (!end->child && ancillary->has_credentials)
+		end_set_peer(end, credentials->pid, credentials->uid, credentials->gid);
+	setsockopt(end->wake_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
+}
+
+/* Return: 0 or -EBADMSG. The descriptor is taken over. */
+static int handle_message(struct end *end, struct voxshm_link *link,
+			  const struct file_message *message, struct ancillary *ancillary)
+{
+	int fd = ancillary->fd;
+
+	if (ancillary->bad || message->reserved || (fd >= 0) != (message->kind == FILE_MESSAGE_OFFER)) {
+		if (fd >= 0)
+			close(fd);
+		return -EBADMSG;
+	}
+	switch (message->kind) {
+	case FILE_MESSAGE_CLAIM:
+		claimed(end, ancillary);
+		return 0;
+	case FILE_MESSAGE_LEAVE:
+		end->left = true;
+		return 0;
+	case FILE_MESSAGE_OFFER:
+		return link_object(link, message->map_id, message->generation, message->size, fd);
+	default:
+		return -EBADMSG;
+	}
+}
+
+/* Return: 1 when there may be more, 0 when not, -EBADMSG. */
+static int drain_message(struct end *end, struct voxshm_link *link)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(2 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct file_message message;
+	struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
+	struct msghdr header = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	struct ancillary ancillary;
+	ssize_t size;
+
+	size = recvmsg(end->wake_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (size <= 0) {
+		end->hangup = true;
+		return 0;
+	}
+	parse_ancillary(&header, &ancillary);
+	if (size == 1 && ancillary.fd < 0 && !ancillary.bad)
+		return 1;
+	if (size != sizeof(message) || (header.msg_flags & MSG_TRUNC)) {
+		if (ancillary.fd >= 0)
+			close(ancillary.fd);
+		return -EBADMSG;
+	}
+	return handle_message(end, link, &message, &ancillary) ? -EBADMSG : 1;
+}
+
+static int drain(struct end *end, struct voxshm_link *link)
+{
+	int messages, ret = 1;
+
+	for (messages = 0; messages < MESSAGES_PER_DRAIN && ret > 0; messages++)
+		ret = drain_message(end, link);
+	return ret < 0 ? ret : 0;
+}
+
+static void end_free(struct end *end)
+{
+	close(end->wake_fd);
+	end_deinit(end);
+	free(end);
+}
+
+static const struct end_ops file_ops = {
+	.backend_name = "file",
+	.ring = ring,
+	.drain = drain,
+	.offer = offer,
+	.leave = leave,
+	.free = end_free,
+};
+
+static int end_new(struct end **out, int socket)
+{
+	struct end *end = malloc(sizeof(*end));
+
+	if (!end)
+		return -ENOMEM;
+	end_init(end, &file_ops);
+	end->wake_fd = socket;
+	*out = end;
+	return 0;
+}
+
+static int end_pair(struct end **host_end, int *guest_socket)
+{
+	int sockets[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return -errno;
+	setsockopt(sockets[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+	ret = end_new(host_end, sockets[0]);
+	if (ret) {
+		close(sockets[0]);
+		close(sockets[1]);
+		return ret;
+	}
+	*guest_socket = sockets[1];
+	return 0;
+}
+
+/* Becomes the guest of the host that made the socketpair, and tells it. */
+static int end_claim(struct end **out, int socket)
+{
+	struct file_message message = { .kind = FILE_MESSAGE_CLAIM };
+	struct ucred host = { 0 };
+	socklen_t size = sizeof(int);
+	struct end *end;
+	int type, ret;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+		return -errno;
+	if (type != SOCK_SEQPACKET)
+		return -EPROTO;
+	ret = end_new(&end, socket);
+	if (ret)
+		return ret;
+	size = sizeof(host);
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &host, &size) == 0)
+		end_set_peer(end, host.pid, host.uid, host.gid);
+	end->claimed = true;
+	ret = send_message(socket, &message, -1);
+	if (ret) {
+		end_deinit(end);
+		free(end);
+		return ret;
+	}
+	*out = end;
+	return 0;
+}
+
+static int probe(struct voxshm_error *error)
+{
+	(void)error;
+	return 0;
+}
+
+static int main_new(struct memory *memory, size_t size, struct voxshm_error *error)
+{
+	int ret = memory_new(memory, "voxshm-main", size);
+
+	return ret ? error_errno(error, ret, "cannot make the segment's main object") : 0;
+}
+
+static int link_new(const struct memory *main, size_t window_size, struct memory *window,
+		    struct end **end, struct invitation *invitation)
+{
+	int ret;
+
+	ret = memory_new(window, "voxshm-window", window_size);
+	if (ret)
+		return ret;
+	invitation->fds[INVITATION_SEGMENT] = fcntl(main->fd, F_DUPFD_CLOEXEC, 0);
+	if (invitation->fds[INVITATION_SEGMENT] < 0) {
+		ret = -errno;
+		goto free_window;
+	}
+	ret = end_pair(end, &invitation->fds[INVITATION_DOORBELL]);
+	if (ret)
+		goto free_window;
+	/* On this side only the pages are needed from here on. */
+	invitation->fds[INVITATION_THIRD] = window->fd;
+	window->fd = -1;
+	return 0;
+
+free_window:
+	memory_free(window);
+	return ret;
+}
+
+static int claim(const struct invitation *invitation, size_t window_size, struct memory *window,
+		 struct end **end)
+{
+	int ret;
+
+	ret = memory_map(window, invitation->fds[INVITATION_THIRD], window_size,
+			 PROT_READ | PROT_WRITE);
+	if (ret)
+		return ret;
+	window->fd = -1;
+	ret = end_claim(end, invitation->fds[INVITATION_DOORBELL]);
+	if (ret)
+		memory_free(window);
+	return ret;
+}
+
+const struct backend file_backend = {
+	.name = "file",
+	.id = VOXSHM_BACKEND_FILE,
+	.probe = probe,
+	.main_new = main_new,
+	.main_seal = memory_seal_writes,
+	.link_new = link_new,
+	.claim = claim,
+};

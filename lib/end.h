@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * end.h - one end of a link as the kernel sees it: the doorbell, the way for
+ * descriptors of further memory, and news of the other end's end.
+ *
+ * The link owns its end. A backend provides the operations; what is common
+ * (who the peer is, how its process ended) is in end.c.
+ */
+#ifndef END_H
+#define END_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "memory.h"
+#include "voxshm.h"
+
+struct end;
+struct voxshm_link;
+
+struct end_ops {
+	const char *backend_name;
+
+	/* Wakes the peer. Never blocks; a peer that is gone is not an error. */
+	void (*ring)(struct end *end);
+
+	/*
+	 * Takes what has come: doorbells, memory (given to link_object()), the
+	 * peer's claim and farewell (flags below). Never blocks, and does a
+	 * bounded amount of work. Return: 0 or -EBADMSG.
+	 */
+	int (*drain)(struct end *end, struct voxshm_link *link);
+
+	/*
+	 * Gives memory to the peer under a number. Must come before the frame
+	 * that speaks of it. Return: 0, -EAGAIN, -EPIPE, -EMFILE, ...
+	 */
+	int (*offer)(struct end *end, uint32_t map_id, uint32_t generation,
+		     const struct memory *memory);
+
+	/* Tells the peer that the coming end is meant. */
+	void (*leave)(struct end *end);
+
+	/* Closes what the backend opened and frees the end. */
+	void (*free)(struct end *end);
+};
+
+struct end {
+	const struct end_ops *ops;
+	int wake_fd;		/* readable: drain() has work */
+	int pidfd;		/* readable: the peer's process has ended; or -1 */
+	bool child;		/* the peer is our child: we reap it */
+	bool claimed;		/* the peer has come */
+	bool left;		/* the peer said farewell */
+	bool hangup;		/* the peer's end is closed */
+	pid_t pid;		/* 0: not known */
+	uid_t uid;
+	gid_t gid;
+	enum voxshm_exit_kind exit_kind;
+	int exit_value;
+	bool core_dumped;
+};
+
+void end_init(struct end *end, const struct end_ops *ops);
+
+/* Closes the pidfd. The backend's free() calls it. */
+void end_deinit(struct end *end);
+
+/* Learns the peer's process; replaces what was known. */
+void end_set_peer(struct end *end, pid_t pid, uid_t uid, gid_t gid);
+
+/* The peer is a child of ours. */
+void end_set_child(struct end *end, pid_t pid);
+
+/* Has the peer's process ended? Fills exit_kind and reaps our own child. */
+bool end_check_exit(struct end *end);
+
+#endif

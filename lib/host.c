@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: MIT */
+/* host.c - one wait for the events of all guests; see host.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "host.h"
+
+/* Fruitless looks at a hot link before it is armed. */
+#define LOOKS_UNTIL_COLD 64
+/* Waits that found something hot before the kernel is asked about the rest. */
+#define WAITS_PER_POLL 1024
+#define EVENTS_PER_POLL 32
+/* How long an end may stay unexplained before it is told as it is. */
+#define EXPLAIN_NS 1000000000ll
+#define EXPLAIN_POLL_NS 10000000ll
+
+static const struct voxshm_class default_classes[] = {
+	{ .slot_size = 1024, .slot_count = 64 },
+	{ .slot_size = 8192, .slot_count = 32 },
+	{ .slot_size = 65536, .slot_count = 16 },
+};
+
+/* Making and freeing --------------------------------------------------------- */
+
+static int fill_config(struct voxshm_config *config, const struct voxshm_config *wanted,
+		       struct voxshm_error *error)
+{
+	*config = (struct voxshm_config){ 0 };
+	if (wanted) {
+		if (wanted->struct_size != sizeof(*wanted))
+			return error_set(error, -EINVAL,
+					 "struct_size is %zu: use VOXSHM_CONFIG_INIT",
+					 wanted->struct_size);
+		*config = *wanted;
+	}
+	if (!config->format)
+		config->format = VOXSHM_FORMAT_NATIVE;
+	if (!config->max_guests)
+		config->max_guests = 16;
+	if (!config->ring_capacity)
+		config->ring_capacity = 256 * 1024;
+	if (!config->max_payload)
+		config->max_payload = 1u << 30;
+	if (!config->max_mappings)
+		config->max_mappings = 16;
+	if (!config->mode)
+		config->mode = 0600;
+	if (config->num_classes && !config->classes)
+		return error_set(error, -EINVAL, "num_classes is %u and classes is NULL",
+				 config->num_classes);
+	if (!config->num_classes) {
+		config->classes = default_classes;
+		config->num_classes = sizeof(default_classes) / sizeof(*default_classes);
+	}
+	return 0;
+}
+
+static int choose_format(enum voxshm_format id, const struct format **format,
+			 struct voxshm_error *error)
+{
+	if (id == VOXSHM_FORMAT_NATIVE)
+		*format = &native_format;
+	else if (id == VOXSHM_FORMAT_VOX)
+		*format = &vox_format;
+	else
+		return error_set(error, -EINVAL, "format %d is unknown", (int)id);
+	return 0;
+}
+
+int voxshm_host_new(struct voxshm_host **out, const struct voxshm_config *config,
+		    struct voxshm_error *error)
+{
+	struct voxshm_host *host;
+	int ret;
+
+	*out = NULL;
+	error_set(error, 0, "%s", "");
+	host = calloc(1, sizeof(*host));
+	if (!host)
+		return -ENOMEM;
+	ret = fill_config(&host->config, config, error);
+	if (ret == 0)
+		ret = choose_format(host->config.format, &host->format, error);
+	if (ret == 0)
+		ret = backend_choose(host->config.backend, &host->backend, error);
+	if (ret)
+		goto free_host;
+	host->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (host->epoll_fd < 0) {
+		ret = error_errno(error, -errno, "cannot make an epoll descriptor");
+		goto free_host;
+	}
+	ret = host->format->host_init(host, error);
+	if (ret)
+		goto close_epoll;
+	host->config.classes = NULL;
+	host->config.path = NULL;
+	*out = host;
+	return 0;
+
+close_epoll:
+	close(host->epoll_fd);
+free_host:
+	free(host);
+	return ret;
+}
+
+void voxshm_host_free(struct voxshm_host *host)
+{
+	if (!host)
+		return;
+	host->format->host_goodbye(host);
+	lobby_free(host->lobby);
+	while (host->links)
+		voxshm_link_close(host->links);
+	orphans_free(host);
+	host->format->host_deinit(host);
+	close(host->epoll_fd);
+	free(host);
+}
+
+const char *voxshm_backend_name(const struct voxshm_host *host)
+{
+	return host->backend->name;
+}
+
+/* The hot list --------------------------------------------------------------- */
+
+static void hot_append(struct voxshm_host *host, struct voxshm_link *link)
+{
+	link->hot = true;
+	link->hot_next = NULL;
+	link->hot_previous = host->hot_last;
+	if (host->hot_last)
+		host->hot_last->hot_next = link;
+	else
+		host->hot = link;
+	host->hot_last = link;
+}
+
+static void hot_remove(struct voxshm_host *host, struct voxshm_link *link)
+{
+	link->hot = false;
+	if (link->hot_previous)
+		link->hot_previous->hot_next = link->hot_next;
+	else
+		host->hot = link->hot_next;
+	if (link->hot_next)
+		link->hot_next->hot_previous = link->hot_previous;
+	else
+		host->hot_last = link->hot_previous;
+}
+
+void host_heat(struct voxshm_link *link)
+{
+	if (link->hot || link->end_told)
+		return;
+	link->idle_looks = 0;
+	link->format->disarm(link, VOXSHM_READABLE | VOXSHM_WRITABLE);
+	hot_append(link->host, link);
+}
+
+static unsigned int interest(const struct voxshm_link *link)
+{
+	return link->blocked ? VOXSHM_READABLE | VOXSHM_WRITABLE : VOXSHM_READABLE;
+}
+
+/* Return: true when the link is cold now, false when it has news after all. */
+static bool cool(struct voxshm_host *host, struct voxshm_link *link)
+{
+	if (link->ended)
+		return true;
+	link->format->arm(link, interest(link));
+	if (link_ready(link, interest(link))) {
+		link->format->disarm(link, VOXSHM_READABLE | VOXSHM_WRITABLE);
+		return false;
+	}
+	hot_remove(host, link);
+	return true;
+}
+
+/* Links ------------------------------------------------------------------------ */
+
+int host_watch(struct voxshm_host *host, int fd, struct watch *watch)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
+
+	return epoll_ctl(host->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+void host_unwatch(struct voxshm_host *host, int fd)
+{
+	epoll_ctl(host->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static int rewatch(struct voxshm_link *link, int *watched, int fd)
+{
+	int ret = 0;
+
+	if (*watched == fd)
+		return 0;
+	if (*watched >= 0)
+		host_unwatch(link->host, *watched);
+	if (fd >= 0)
+		ret = host_watch(link->host, fd, &link->watch);
+	*watched = ret ? -1 : fd;
+	return ret;
+}
+
+/*
+ * Watches what can still tell something: the doorbell until the end, the
+ * process until it has ended.
+ */
+static int rewatch_link(struct voxshm_link *link)
+{
+	struct end *end = link->end;
+	int ret;
+
+	ret = rewatch(link, &link->watched_wake_fd,
+		      link_state(link) <= VOXSHM_LINK_ATTACHED ? end->wake_fd : -1);
+	if (ret == 0)
+		ret = rewatch(link, &link->watched_pidfd,
+			      end->exit_kind == VOXSHM_EXIT_NONE ? end->pidfd : -1);
+	return ret;
+}
+
+/* The slot is free at once; the link keeps what it has until it is closed. */
+static void notice_end(struct voxshm_link *link)
+{
+	if (link->ended || link_state(link) <= VOXSHM_LINK_ATTACHED)
+		return;
+	link->ended = true;
+	link->end_time = clock_now();
+	link->host->undrained++;
+	link->host->ending++;
+	link->format->link_ended(link);
+}
+
+static void handle_link(struct voxshm_host *host, struct watch *watch)
+{
+	struct voxshm_link *link =
+		(struct voxshm_link *)((char *)watch - offsetof(struct voxshm_link, watch));
+
+	(void)host;
+	link_drain(link);
+	notice_end(link);
+	rewatch_link(link);
+	host_heat(link);
+}
+
+int host_link_new(struct voxshm_host *host, struct voxshm_link **out,
+		  struct invitation *invitation, struct voxshm_error *error)
+{
+	struct voxshm_link *link;
+	int ret;
+
+	invitation_init(invitation);
+	if (host->undrained > host->config.max_guests)
+		return error_set(error, -EBUSY, "%u ended links are waiting to be closed",
+				 host->undrained);
+	ret = host->format->link_new(host, &link, invitation, error);
+	if (ret)
+		goto deinit;
+	link->host = host;
+	link->watch.handle = handle_link;
+	link->watched_wake_fd = -1;
+	link->watched_pidfd = -1;
+	link->next = host->links;
+	if (link->next)
+		link->next->previous = link;
+	host->links = link;
+	hot_append(host, link);
+	ret = rewatch_link(link);
+	if (ret) {
+		voxshm_link_close(link);
+		error_errno(error, ret, "cannot watch a link");
+		goto deinit;
+	}
+	*out = link;
+	return 0;
+
+deinit:
+	invitation_deinit(invitation);
+	return ret;
+}
+
+/* A child without a pidfd is still noticed when its end closes. */
+int host_link_spawned(struct voxshm_link *link, pid_t pid)
+{
+	end_set_child(link->end, pid);
+	return rewatch_link(link);
+}
+
+void host_forget(struct voxshm_link *link)
+{
+	struct voxshm_host *host = link->host;
+	struct end *end = link->end;
+
+	rewatch(link, &link->watched_wake_fd, -1);
+	rewatch(link, &link->watched_pidfd, -1);
+	if (link->hot)
+		hot_remove(host, link);
+	if (link->previous)
+		link->previous->next = link->next;
+	else
+		host->links = link->next;
+	if (link->next)
+		link->next->previous = link->previous;
+	if (link->ended) {
+		host->undrained--;
+		host->ending -= !link->end_told;
+	} else {
+		link->format->link_ended(link);
+	}
+	if (end->child && !end_check_exit(end)) {
+		orphan_adopt(host, end->pidfd);
+		end->pidfd = -1;
+	}
+}
+
+void voxshm_link_close(struct voxshm_link *link)
+{
+	if (!link)
+		return;
+	if (link_state(link) <= VOXSHM_LINK_ATTACHED)
+		link->end->ops->leave(link->end);
+	if (link->host)
+		host_forget(link);
+	link->format->link_free(link);
+}
+
+/* Waiting ----------------------------------------------------------------------- */
+
+/* Is how it ended as well known as it will be? */
+static bool explained(struct voxshm_link *link)
+{
+	struct end *end = link->end;
+
+	if (end_check_exit(end) || end->pidfd < 0)
+		return true;
+	if (link_state(link) == VOXSHM_LINK_FAILED)
+		return true;
+	if (link_state(link) == VOXSHM_LINK_LEFT && !end->child)
+		return true;
+	return clock_now() - link->end_time >= EXPLAIN_NS;
+}
+
+static bool tell_end(struct voxshm_link *link, struct voxshm_event *event)
+{
+	if (!link->ended || !explained(link))
+		return false;
+	switch (link_state(link)) {
+	case VOXSHM_LINK_LEFT:
+		event->type = VOXSHM_EVENT_LEFT;
+		break;
+	case VOXSHM_LINK_DIED:
+		event->type = VOXSHM_EVENT_DIED;
+		break;
+	default:
+		event->type = VOXSHM_EVENT_FAILED;
+		break;
+	}
+	link->end_told = true;
+	link->host->ending--;
+	hot_remove(link->host, link);
+	rewatch_link(link);
+	return true;
+}
+
+/* What there is to tell of one link. Return: was an event filled? */
+static bool tell(struct voxshm_link *link, struct voxshm_event *event)
+{
+	bool failed = link_state(link) == VOXSHM_LINK_FAILED;
+
+	event->link = link;
+	if (link->end->claimed && !link->attached_told) {
+		link->attached_told = true;
+		if (!link->ended)
+			link->format->link_attached(link);
+		event->type = VOXSHM_EVENT_ATTACHED;
+		return true;
+	}
+	if (!failed && (link->kept.data || link->format->readable(link))) {
+		event->type = VOXSHM_EVENT_READABLE;
+		return true;
+	}
+	if (link_state(link) <= VOXSHM_LINK_ATTACHED) {
+		if (!link->blocked || !link->format->writable(link))
+			return false;
+		link->blocked = false;
+		event->type = VOXSHM_EVENT_WRITABLE;
+		return true;
+	}
+	/* A failure, or an end seen by a call of the application's. */
+	notice_end(link);
+	return tell_end(link, event);
+}
+
+/*
+ * Looks once at each hot link; those with news go to the end of the list.
+ * `cooling`: those that long had none are armed, so that a busy link does not
+ * pay for idle ones.
+ */
+static int look(struct voxshm_host *host, struct voxshm_event *events, int count, bool cooling)
+{
+	struct voxshm_link *link = host->hot, *next, *last = host->hot_last;
+	int found = 0;
+
+	for (; link && found < count; link = next) {
+		next = link == last ? NULL : link->hot_next;
+		if (tell(link, &events[found])) {
+			found++;
+			link->idle_looks = 0;
+			if (link->hot) {
+				hot_remove(host, link);
+				hot_append(host, link);
+			}
+		} else if (cooling && ++link->idle_looks >= LOOKS_UNTIL_COLD) {
+			link->idle_looks = 0;
+			cool(host, link);
+		}
+	}
+	return found;
+}
+
+static int to_milliseconds(int64_t ns)
+{
+	int64_t ms = (ns + 999999) / 1000000;
+
+	return ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
+/* Asks the kernel for news, waiting for it until the deadline. */
+static int poll_kernel(struct voxshm_host *host, int64_t deadline)
+{
+	struct epoll_event events[EVENTS_PER_POLL];
+	struct timespec timeout = { 0 };
+	int64_t now, left;
+	int count, i;
+
+	host->waits_since_poll = 0;
+	now = clock_now();
+	if (host->ending && (deadline < 0 || deadline > now + EXPLAIN_POLL_NS))
+		deadline = now + EXPLAIN_POLL_NS;
+	left = deadline > now ? deadline - now : 0;
+	timeout.tv_sec = left / 1000000000;
+	timeout.tv_nsec = left % 1000000000;
+	count = epoll_pwait2(host->epoll_fd, events, EVENTS_PER_POLL,
+			     deadline < 0 ? NULL : &timeout, NULL);
+	if (count < 0 && errno == ENOSYS)	/* before Linux 5.11: milliseconds */
+		count = epoll_wait(host->epoll_fd, events, EVENTS_PER_POLL,
+				   deadline < 0 ? -1 : to_milliseconds(left));
+	if (count < 0)
+		return -errno;
+	for (i = 0; i < count; i++) {
+		struct watch *watch = events[i].data.ptr;
+
+		watch->handle(host, watch);
+	}
+	return count;
+}
+
+/* Arms all hot links. Return: true when none has news. */
+static bool cool_all(struct voxshm_host *host)
+{
+	struct voxshm_link *link, *next;
+	bool quiet = true;
+
+	for (link = host->hot; link; link = next) {
+		next = link->hot_next;
+		quiet &= cool(host, link);
+	}
+	return quiet;
+}
+
+/* Looks for as long as it pays; the longest of the hot links' budgets. */
+static int spin(struct voxshm_host *host, struct voxshm_event *events, int count,
+		int64_t deadline)
+{
+	uint32_t budget = 0;
+	struct voxshm_link *link;
+	int64_t until;
+	int found;
+
+	for (link = host->hot; link; link = link->hot_next)
+		if (link->spin_ns > budget && !link->ended)
+			budget = link->spin_ns;
+	if (budget == 0)
+		return look(host, events, count, false);
+	until = clock_now() + budget;
+	if (deadline >= 0 && deadline < until)
+		until = deadline;
+	do {
+		found = look(host, events, count, false);
+		if (found)
+			return found;
+		shared_pause();
+	} while (host->hot && clock_now() < until);
+	return 0;
+}
+
+int voxshm_host_wait(struct voxshm_host *host, struct voxshm_event *events, int count,
+		     int64_t timeout)
+{
+	int64_t deadline;
+	int ret;
+
+	if (count < 1)
+		return -EINVAL;
+	if (host->waits_since_poll >= WAITS_PER_POLL)
+		poll_kernel(host, 0);
+	ret = look(host, events, count, true);
+	if (ret) {
+		host->waits_since_poll++;
+		return ret;
+	}
+	deadline = clock_deadline(timeout);
+	if (timeout == 0) {
+		ret = poll_kernel(host, 0);
+		return ret < 0 ? ret : look(host, events, count, false);
+	}
+	for (;;) {
+		ret = spin(host, events, count, deadline);
+		if (ret)
+			return ret;
+		if (!cool_all(host))
+			continue;
+		ret = poll_kernel(host, deadline);
+		if (ret < 0)
+			return ret;
+		ret = look(host, events, count, false);
+		if (ret)
+			return ret;
+		if (deadline >= 0 && clock_now() >= deadline)
+			return 0;
+	}
+}
+
+int voxshm_host_arm(struct voxshm_host *host)
+{
+	struct voxshm_link *link;
+
+	if (poll_kernel(host, 0) > 0)
+		return 1;
+	for (link = host->hot; link; link = link->hot_next)
+		if (link->ended)
+			return 1;
+	return cool_all(host) ? 0 : 1;
+}
+
+int voxshm_host_fd(const struct voxshm_host *host)
+{
+	return host->epoll_fd;
+}

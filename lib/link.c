@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link.c - the public calls of a link: tries, and where that is refused, waits.
+ *
+ * The format does the work (format.h), wait.c the waiting. The link's state
+ * only moves forward: waiting, attached, then one of left, died, failed.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "host.h"
+#include "link.h"
+
+/* Fruitless tries between two questions to the kernel whether the peer lives. */
+#define TRIES_PER_DRAIN 4096
+
+int link_init(struct voxshm_link *link, const struct format *format, struct end *end)
+{
+	link->format = format;
+	link->end = end;
+	link->spin_ns = LINK_DEFAULT_SPIN_NS;
+	link->poll_fd = -1;
+	return waiters_init(&link->waiters);
+}
+
+void link_deinit(struct voxshm_link *link)
+{
+	if (link->poll_fd >= 0)
+		close(link->poll_fd);
+	waiters_deinit(&link->waiters);
+	link->end->ops->free(link->end);
+}
+
+/* The first end counts; a failure also overrides a mere end. */
+static void set_state(struct voxshm_link *link, int state)
+{
+	int old = atomic_load_explicit(&link->state, memory_order_relaxed);
+
+	while (old < state && (old <= VOXSHM_LINK_ATTACHED || state == VOXSHM_LINK_FAILED))
+		if (atomic_compare_exchange_weak(&link->state, &old, state))
+			break;
+}
+
+int link_fail(struct voxshm_link *link, const char *reason)
+{
+	const char *none = NULL;
+
+	atomic_compare_exchange_strong(&link->failure, &none, reason);
+	set_state(link, VOXSHM_LINK_FAILED);
+	return -EBADMSG;
+}
+
+int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
+		int fd)
+{
+	return link->format->object(link, map_id, generation, size, fd);
+}
+
+void link_drain(struct voxshm_link *link)
+{
+	struct end *end = link->end;
+
+	pthread_mutex_lock(&link->waiters.lock);
+	if (end->ops->drain(end, link))
+		link_fail(link, "it sent a malformed control message");
+	if (end->claimed)
+		set_state(link, VOXSHM_LINK_ATTACHED);
+	if (end->left)
+		set_state(link, VOXSHM_LINK_LEFT);
+	if (end_check_exit(end) || end->hangup)
+		set_state(link, VOXSHM_LINK_DIED);
+	pthread_mutex_unlock(&link->waiters.lock);
+}
+
+bool link_ready(struct voxshm_link *link, unsigned int interest)
+{
+	if (link_state(link) > VOXSHM_LINK_ATTACHED)
+		return true;
+	if ((interest & VOXSHM_READABLE) && (link->kept.data || link->format->readable(link)))
+		return true;
+	return (interest & VOXSHM_WRITABLE) && link->format->writable(link);
+}
+
+void link_ring(struct voxshm_link *link, shared_u32 *sleep_word)
+{
+	if (shared_exchange_u32(sleep_word, 0) == 0)
+		return;
+	atomic_fetch_add_explicit(&link->doorbells_rung, 1, memory_order_relaxed);
+	link->end->ops->ring(link->end);
+}
+
+/* A try found nothing, or no room: now and then, does the peer still live? */
+static void tried_in_vain(struct voxshm_link *link)
+{
+	if (atomic_fetch_add_explicit(&link->vain_tries, 1, memory_order_relaxed) %
+	    TRIES_PER_DRAIN == TRIES_PER_DRAIN - 1)
+		link_drain(link);
+}
+
+/* The deadline of one call: read from the clock when it first has to wait. */
+struct patience {
+	int64_t timeout;
+	int64_t deadline;
+	bool started;
+};
+
+/* A try was refused. Return: 0 to try again, else what the call returns. */
+static int try_again(struct voxshm_link *link, unsigned int interest, struct patience *patience)
+{
+	if (link->host)
+		host_heat(link);
+	if (patience->timeout == 0) {
+		tried_in_vain(link);
+		return -EAGAIN;
+	}
+	if (!patience->started) {
+		patience->deadline = clock_deadline(patience->timeout);
+		patience->started = true;
+	}
+	return link_wait(link, interest, patience->deadline);
+}
+
+/* Sending ------------------------------------------------------------------ */
+
+static int try_send(struct voxshm_link *link, const void *data, size_t size, bool more)
+{
+	int ret = link_send_error(link);
+
+	return ret ? ret : link->format->try_send(link, data, size, more);
+}
+
+int voxshm_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout)
+{
+	struct patience patience = { .timeout = timeout };
+	int ret;
+
+	for (;;) {
+		ret = try_send(link, data, size, false);
+		if (__builtin_expect(ret != -EAGAIN, 1))
+			return ret;
+		ret = try_again(link, VOXSHM_WRITABLE, &patience);
+		if (ret)
+			return ret;
+	}
+}
+
+int voxshm_try_send(struct voxshm_link *link, const void *data, size_t size)
+{
+	return voxshm_send(link, data, size, 0);
+}
+
+int voxshm_send_batch(struct voxshm_link *link, const struct iovec *messages, unsigned int count,
+		      int64_t timeout)
+{
+	unsigned int sent;
+	int ret = 0;
+
+	if (count == 0)
+		return 0;
+	if (count > INT32_MAX)
+		return -EINVAL;
+	for (sent = 0; sent < count; sent++) {
+		ret = try_send(link, messages[sent].iov_base, messages[sent].iov_len, true);
+		if (ret)
+			break;
+	}
+	if (sent == 0) {
+		if (ret == -EAGAIN)
+			ret = voxshm_send(link, messages[0].iov_base, messages[0].iov_len,
+					  timeout);
+		return ret ? ret : 1;
+	}
+	link->format->flush(link);
+	return (int)sent;
+}
+
+int voxshm_loan(struct voxshm_link *link, size_t size, struct voxshm_loan *loan, int64_t timeout)
+{
+	struct patience patience = { .timeout = timeout };
+	int ret;
+
+	*loan = (struct voxshm_loan){ 0 };
+	for (;;) {
+		ret = link_send_error(link);
+		if (ret == 0)
+			ret = link->format->try_loan(link, size, loan);
+		if (ret != -EAGAIN)
+			return ret;
+		ret = try_again(link, VOXSHM_WRITABLE, &patience);
+		if (ret)
+			return ret;
+	}
+}
+
+int voxshm_commit(struct voxshm_link *link, struct voxshm_loan *loan, size_t size,
+		  int64_t timeout)
+{
+	struct patience patience = { .timeout = timeout };
+	int ret;
+
+	for (;;) {
+		ret = link_send_error(link);
+		if (ret == 0)
+			ret = link->format->try_commit(link, loan, size);
+		if (ret != -EAGAIN)
+			return ret;
+		ret = try_again(link, VOXSHM_WRITABLE, &patience);
+		if (ret)
+			return ret;
+	}
+}
+
+void voxshm_abort(struct voxshm_link *link, struct voxshm_loan *loan)
+{
+	link->format->abort(link, loan);
+}
+
+/* Receiving ---------------------------------------------------------------- */
+
+/* Takes the next message if it is there; -EPIPE when none will come any more. */
+static int try_recv(struct voxshm_link *link, struct voxshm_view *view)
+{
+	int ret, state;
+
+	if (__builtin_expect(link->kept.data != NULL, 0)) {
+		*view = link->kept;
+		link->kept.data = NULL;
+		return 0;
+	}
+	state = link_state(link);
+	if (__builtin_expect(state == VOXSHM_LINK_FAILED, 0))
+		return -EBADMSG;
+	/* The state first: what the peer committed before its end is visible now. */
+	ret = link->format->try_recv(link, view);
+	if (ret == -EAGAIN && state > VOXSHM_LINK_ATTACHED)
+		return -EPIPE;
+	return ret;
+}
+
+int voxshm_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
+{
+	struct patience patience = { .timeout = timeout };
+	int ret;
+
+	for (;;) {
+		ret = try_recv(link, view);
+		if (__builtin_expect(ret != -EAGAIN, 1))
+			return ret;
+		ret = try_again(link, VOXSHM_READABLE, &patience);
+		if (ret)
+			return ret;
+	}
+}
+
+int voxshm_try_recv(struct voxshm_link *link, struct voxshm_view *view)
+{
+	return voxshm_recv(link, view, 0);
+}
+
+int voxshm_recv_batch(struct voxshm_link *link, struct voxshm_view *views, unsigned int count,
+		      int64_t timeout)
+{
+	unsigned int received;
+	int ret;
+
+	if (count == 0)
+		return 0;
+	if (count > INT32_MAX)
+		return -EINVAL;
+	ret = voxshm_recv(link, &views[0], timeout);
+	if (ret)
+		return ret;
+	for (received = 1; received < count; received++)
+		if (try_recv(link, &views[received]))
+			break;
+	return (int)received;
+}
+
+ssize_t voxshm_recv_copy(struct voxshm_link *link, void *data, size_t size, int64_t timeout)
+{
+	struct voxshm_view view;
+	int ret;
+
+	ret = voxshm_recv(link, &view, timeout);
+	if (ret)
+		return ret;
+	if (view.size > size) {
+		link->kept = view;
+		return -EMSGSIZE;
+	}
+	if (view.size)
+		memcpy(data, view.data, view.size);
+	link->format->release(link, &view);
+	return (ssize_t)view.size;
+}
+
+int voxshm_release(struct voxshm_link *link, struct voxshm_view *view)
+{
+	if (__builtin_expect(!view->data, 0))
+		return -EINVAL;
+	return link->format->release(link, view);
+}
+
+/* Waiting ------------------------------------------------------------------ */
+
+int voxshm_link_fd(struct voxshm_link *link)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int fd;
+
+	if (link->poll_fd >= 0)
+		return link->poll_fd;
+	fd = epoll_create1(EPOLL_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (epoll_ctl(fd, EPOLL_CTL_ADD, link->end->wake_fd, &event) < 0 ||
+	    (link->end->pidfd >= 0 &&
+	     epoll_ctl(fd, EPOLL_CTL_ADD, link->end->pidfd, &event) < 0)) {
+		int ret = -errno;
+
+		close(fd);
+		return ret;
+	}
+	link->poll_fd = fd;
+	return fd;
+}
+
+int voxshm_link_arm(struct voxshm_link *link, unsigned int interest)
+{
+	unsigned int ready = 0;
+
+	if (interest & ~(VOXSHM_READABLE | VOXSHM_WRITABLE))
+		return -EINVAL;
+	link_drain(link);
+	link->format->arm(link, interest);
+	if ((interest & VOXSHM_READABLE) && link_ready(link, VOXSHM_READABLE))
+		ready |= VOXSHM_READABLE;
+	if ((interest & VOXSHM_WRITABLE) && link_ready(link, VOXSHM_WRITABLE))
+		ready |= VOXSHM_WRITABLE;
+	if (ready)
+		link->format->disarm(link, interest);
+	return (int)ready;
+}
+
+void voxshm_link_set_spin(struct voxshm_link *link, uint32_t nanoseconds)
+{
+	link->spin_ns = nanoseconds;
+}
+
+/* The link itself ------------------------------------------------------------ */
+
+void voxshm_link_status(struct voxshm_link *link, struct voxshm_status *status)
+{
+	const char *failure;
+	struct end *end = link->end;
+
+	link_drain(link);
+	failure = atomic_load(&link->failure);
+	pthread_mutex_lock(&link->waiters.lock);
+	*status = (struct voxshm_status){
+		.state = (enum voxshm_link_state)link_state(link),
+		.peer_id = link->is_host ? link->peer_id : VOXSHM_PEER_HOST,
+		.epoch = link->epoch,
+		.pid = end->pid,
+		.uid = end->uid,
+		.gid = end->gid,
+		.exit_kind = end->exit_kind,
+		.exit_value = end->exit_value,
+		.core_dumped = end->core_dumped,
+		.reason = failure ? failure : "",
+	};
+	pthread_mutex_unlock(&link->waiters.lock);
+}
+
+void voxshm_link_counters(const struct voxshm_link *link, struct voxshm_counters *counters)
+{
+	*counters = (struct voxshm_counters){
+		.messages_sent = link->messages_sent,
+		.bytes_sent = link->bytes_sent,
+		.messages_received = link->messages_received,
+		.bytes_received = link->bytes_received,
+		.doorbells_rung = atomic_load_explicit(&link->doorbells_rung,
+						       memory_order_relaxed),
+		.sleeps = atomic_load_explicit(&link->sleeps, memory_order_relaxed),
+		.mappings_made = link->mappings_made,
+	};
+}
+
+size_t voxshm_link_max_payload(const struct voxshm_link *link)
+{
+	return link->max_payload;
+}
+
+enum voxshm_format voxshm_link_format(const struct voxshm_link *link)
+{
+	return link->format->id;
+}
+
+const char *voxshm_link_backend_name(const struct voxshm_link *link)
+{
+	return link->end->ops->backend_name;
+}
+
+void voxshm_link_set_data(struct voxshm_link *link, void *data)
+{
+	link->data = data;
+}
+
+void *voxshm_link_data(const struct voxshm_link *link)
+{
+	return link->data;
+}

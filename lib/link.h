@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link.h - a link: host and one guest, each with an end.
+ *
+ * The application owns the link. A format embeds this struct as its first
+ * member and does the work; link.c checks arguments, waits, and keeps the
+ * state. Fields of the sending and of the receiving side lie apart.
+ */
+#ifndef LINK_H
+#define LINK_H
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "format.h"
+#include "shared.h"
+
+#define LINK_DEFAULT_SPIN_NS 20000u
+
+/* Threads of one side that sleep on one descriptor; see wait.c. */
+struct waiters {
+	pthread_mutex_t lock;
+	pthread_cond_t woken;
+	bool polling;		/* one thread polls, the others wait for it */
+	uint64_t wakes;		/* times the polling thread came back */
+};
+
+/* What an event of the host's epoll points to. */
+struct watch {
+	void (*handle)(struct voxshm_host *host, struct watch *watch);
+};
+
+struct voxshm_link {
+	const struct format *format;
+	struct end *end;
+	void *data;		/* the application's */
+	size_t max_payload;
+	uint32_t peer_id;	/* of the guest, on both sides */
+	uint32_t epoch;
+	uint32_t spin_ns;
+	bool is_host;
+
+	/* enum voxshm_link_state; written under waiters.lock, only forward. */
+	_Atomic int state;
+	/* 0, or why the link failed; the sentence is static. */
+	_Atomic(const char *) failure;
+
+	/* Either thread's, off the hot path. */
+	_Atomic uint64_t doorbells_rung, sleeps;
+	_Atomic uint32_t vain_tries;
+
+	struct waiters waiters;
+	int poll_fd;		/* epoll of wake_fd and pidfd; -1 until asked for */
+
+	/* the sending thread's */
+	uint64_t messages_sent, bytes_sent, mappings_made;
+	bool blocked;		/* a send was refused with -EAGAIN */
+
+	/* the receiving thread's */
+	uint64_t messages_received, bytes_received;
+	struct voxshm_view kept;	/* taken by recv_copy(), did not fit */
+
+	/* the host's; see host.h */
+	struct voxshm_host *host;
+	struct watch watch;
+	struct voxshm_link *next, *previous;
+	struct voxshm_link *hot_next, *hot_previous;
+	int watched_wake_fd, watched_pidfd;	/* in the host's epoll, or -1 */
+	uint32_t idle_looks;
+	int64_t end_time;	/* when the end was seen */
+	bool hot;		/* in the host's list of links to look at */
+	bool attached_told, end_told;
+	bool ended;		/* the peer slot is free again */
+};
+
+/* Return: 0, -ENOMEM. */
+int link_init(struct voxshm_link *link, const struct format *format, struct end *end);
+void link_deinit(struct voxshm_link *link);
+
+/* The peer broke the protocol. The first reason stays. Return: -EBADMSG. */
+int link_fail(struct voxshm_link *link, const char *reason);
+
+/* The peer offered memory; from end_ops.drain(). */
+int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
+		int fd);
+
+/* Drains the end and looks whether it ended. */
+void link_drain(struct voxshm_link *link);
+
+/* Is there now what the thread waits for (VOXSHM_READABLE, VOXSHM_WRITABLE)? */
+bool link_ready(struct voxshm_link *link, unsigned int interest);
+
+/*
+ * wait.c: looks, then sleeps, until link_ready() may be true or the peer ended.
+ * Return: 0 (look again), -ETIMEDOUT, -EINTR.
+ */
+int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline);
+
+int waiters_init(struct waiters *waiters);
+void waiters_deinit(struct waiters *waiters);
+
+/* CLOCK_MONOTONIC, ns; and the deadline for a timeout, negative for none. */
+int64_t clock_now(void);
+int64_t clock_deadline(int64_t timeout);
+
+static inline int link_state(const struct voxshm_link *link)
+{
+	return atomic_load_explicit(&link->state, memory_order_acquire);
+}
+
+/* 0 while the peer may still read what is sent, -EPIPE or -EBADMSG after. */
+static inline int link_send_error(const struct voxshm_link *link)
+{
+	int state = link_state(link);
+
+	if (__builtin_expect(state <= VOXSHM_LINK_ATTACHED, 1))
+		return 0;
+	return state == VOXSHM_LINK_FAILED ? -EBADMSG : -EPIPE;
+}
+
+/* Wakes the peer if its sleep word says that it sleeps; after a fenced store. */
+void link_ring(struct voxshm_link *link, shared_u32 *sleep_word);
+
+static inline void link_wake(struct voxshm_link *link, shared_u32 *sleep_word)
+{
+	if (__builtin_expect(shared_load_fenced_u32(sleep_word) != 0, 0))	/* C */
+		link_ring(link, sleep_word);
+}
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lobby.c - where walk-in guests wait to be let in.
+ *
+ * The lobby owns the listening socket and the callers that have connected but
+ * not finished their request. It never waits for a caller: what one sends is
+ * taken as it comes, and when the lobby is full the one that came first goes.
+ * It has an epoll of its own, watched by the host's, and handles one event at
+ * a time, so that any caller may be dropped at any time.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "bootstrap.h"
+#include "error.h"
+#include "host.h"
+
+#define MAX_CALLERS 64
+#define EVENTS_PER_VISIT 16
+#define BACKLOG 128
+
+struct caller {
+	int fd;
+	struct caller *next;		/* came later */
+	size_t size;
+	uint8_t request[BOOTSTRAP_REQUEST_HEADER + BOOTSTRAP_MAX_SESSION];
+};
+
+struct lobby {
+	struct watch watch;
+	int epoll_fd;
+	int listen_fd;
+	struct address address;
+	dev_t device;			/* of the path, to remove only our own */
+	ino_t inode;
+	voxshm_accept_fn accept;
+	void *data;
+	struct caller *first, *last;
+	unsigned int callers;
+};
+
+static void caller_drop(struct lobby *lobby, struct caller *caller)
+{
+	struct caller **place = &lobby->first, *previous = NULL;
+
+	while (*place != caller) {
+		previous = *place;
+		place = &previous->next;
+	}
+	*place = caller->next;
+	if (lobby->last == caller)
+		lobby->last = previous;
+	lobby->callers--;
+	/* A copy in a process that was just forked would keep the watch alive. */
+	epoll_ctl(lobby->epoll_fd, EPOLL_CTL_DEL, caller->fd, NULL);
+	close(caller->fd);
+	free(caller);
+}
+
+static int watch_fd(struct lobby *lobby, int fd, void *pointer)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = pointer };
+
+	return epoll_ctl(lobby->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static void caller_new(struct lobby *lobby)
+{
+	struct caller *caller;
+	int fd;
+
+	fd = accept4(lobby->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (lobby->callers == MAX_CALLERS)
+		caller_drop(lobby, lobby->first);
+	caller = malloc(sizeof(*caller));
+	if (!caller || watch_fd(lobby, fd, caller)) {
+		free(caller);
+		close(fd);
+		return;
+	}
+	caller->fd = fd;
+	caller->size = 0;
+	caller->next = NULL;
+	if (lobby->last)
+		lobby->last->next = caller;
+	else
+		lobby->first = caller;
+	lobby->last = caller;
+	lobby->callers++;
+}
+
+/* Without a function of the application's: the host's own user, and root. */
+static int accept_own_user(const struct voxshm_caller *caller, struct voxshm_error *reason)
+{
+	if (caller->uid == geteuid() || caller->uid == 0)
+		return 0;
+	return error_set(reason, -EACCES, "only user %u is let in", (unsigned int)geteuid());
+}
+
+static int judge(const struct lobby *lobby, struct caller *caller, const char *session,
+		 size_t session_size, struct voxshm_error *reason)
+{
+	struct voxshm_caller who = { .session = session, .session_size = session_size };
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+
+	reason->text[0] = '\0';
+	if (getsockopt(caller->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+		return error_errno(reason, -errno, "cannot tell who asks");
+	who.pid = credentials.pid;
+	who.uid = credentials.uid;
+	who.gid = credentials.gid;
+	if (!lobby->accept)
+		return accept_own_user(&who, reason);
+	if (lobby->accept(lobby->data, &who, reason) == 0)
+		return 0;
+	return reason->text[0] ? -EACCES : error_set(reason, -EACCES, "not let in");
+}
+
+static void answer(struct voxshm_host *host, struct lobby *lobby, struct caller *caller,
+		   const char *session, size_t session_size)
+{
+	struct invitation invitation;
+	struct voxshm_error reason;
+	struct voxshm_link *link;
+
+	if (judge(lobby, caller, session, session_size, &reason)) {
+		bootstrap_refuse(caller->fd, reason.text);
+		return;
+	}
+	if (host_link_new(host, &link, &invitation, &reason)) {
+		bootstrap_refuse(caller->fd, reason.text);
+		return;
+	}
+	if (bootstrap_invite(caller->fd, &invitation))
+		voxshm_link_close(link);
+	invitation_deinit(&invitation);
+}
+
+static void caller_handle(struct voxshm_host *host, struct lobby *lobby, struct caller *caller)
+{
+	const char *session;
+	size_t session_size;
+	ssize_t size;
+	int ret;
+
+	size = recv(caller->fd, caller->request + caller->size,
+		    sizeof(caller->request) - caller->size, 0);
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (size > 0) {
+		caller->size += (size_t)size;
+		ret = bootstrap_parse_request(caller->request, caller->size, &session,
+					      &session_size);
+		if (ret == 0)
+			return;
+		if (ret < 0)
+			bootstrap_refuse(caller->fd, "this is not a request");
+		else
+			answer(host, lobby, caller, session, session_size);
+	}
+	caller_drop(lobby, caller);
+}
+
+static void lobby_handle(struct voxshm_host *host, struct watch *watch)
+{
+	struct lobby *lobby = (struct lobby *)watch;
+	struct epoll_event event;
+	int visits;
+
+	for (visits = 0; visits < EVENTS_PER_VISIT; visits++) {
+		if (epoll_wait(lobby->epoll_fd, &event, 1, 0) <= 0)
+			return;
+		if (event.data.ptr == lobby)
+			caller_new(lobby);
+		else
+			caller_handle(host, lobby, event.data.ptr);
+	}
+}
+
+/* Is there a socket at the path on which nobody listens any more? */
+static int check_stale(const struct address *address, struct voxshm_error *error)
+{
+	const char *path = address->un.sun_path;
+	struct stat stat;
+	int fd, ret = 0;
+
+	if (lstat(path, &stat) < 0)
+		return error_errno(error, -errno, "cannot look at %s", path);
+	if (!S_ISSOCK(stat.st_mode))
+		return error_set(error, -EEXIST, "%s exists and is not a socket", path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return error_errno(error, -errno, "cannot make a socket");
+	if (connect(fd, &address->any, address->size) == 0 || errno != ECONNREFUSED)
+		ret = error_set(error, -EADDRINUSE, "another host listens at %s", path);
+	close(fd);
+	return ret;
+}
+
+static int bind_address(int fd, const struct address *address, const char *text,
+			struct voxshm_error *error)
+{
+	int ret;
+
+	if (bind(fd, &address->any, address->size) == 0)
+		return 0;
+	if (errno != EADDRINUSE)
+		return error_errno(error, -errno, "cannot listen at %s", text);
+	if (!address->is_path)
+		return error_set(error, -EADDRINUSE, "another host listens at %s", text);
+	ret = check_stale(address, error);
+	if (ret)
+		return ret;
+	unlink(address->un.sun_path);
+	if (bind(fd, &address->any, address->size) < 0)
+		return error_errno(error, -errno, "cannot listen at %s", text);
+	return 0;
+}
+
+/* Binds, and sets the path's mode before anybody can connect. */
+static int open_address(struct lobby *lobby, const char *text, mode_t mode,
+			struct voxshm_error *error)
+{
+	const char *path = lobby->address.un.sun_path;
+	struct stat stat;
+	int ret;
+
+	ret = bind_address(lobby->listen_fd, &lobby->address, text, error);
+	if (ret)
+		return ret;
+	if (lobby->address.is_path) {
+		if (chmod(path, mode ? mode : 0600) < 0 || lstat(path, &stat) < 0) {
+			ret = error_errno(error, -errno, "cannot set the mode of %s", text);
+			unlink(path);
+			return ret;
+		}
+		lobby->device = stat.st_dev;
+		lobby->inode = stat.st_ino;
+	}
+	if (listen(lobby->listen_fd, BACKLOG) < 0)
+		return error_errno(error, -errno, "cannot listen at %s", text);
+	return 0;
+}
+
+int voxshm_host_listen(struct voxshm_host *host, const char *address, mode_t mode,
+		       voxshm_accept_fn accept, void *data, struct voxshm_error *error)
+{
+	struct lobby *lobby;
+	int ret;
+
+	error_set(error, 0, "%s", "");
+	if (host->lobby)
+		return error_set(error, -EBUSY, "this host listens already");
+	lobby = calloc(1, sizeof(*lobby));
+	if (!lobby)
+		return -ENOMEM;
+	lobby->watch.handle = lobby_handle;
+	lobby->accept = accept;
+	lobby->data = data;
+	lobby->listen_fd = -1;
+	lobby->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (lobby->epoll_fd < 0) {
+		ret = error_errno(error, -errno, "cannot make an epoll descriptor");
+		goto free_lobby;
+	}
+	ret = address_parse(&lobby->address, address, error);
+	if (ret)
+		goto free_lobby;
+	lobby->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (lobby->listen_fd < 0) {
+		ret = error_errno(error, -errno, "cannot make a socket");
+		goto free_lobby;
+	}
+	ret = open_address(lobby, address, mode, error);
+	if (ret)
+		goto free_lobby;
+	ret = watch_fd(lobby, lobby->listen_fd, lobby);
+	if (ret == 0)
+		ret = host_watch(host, lobby->epoll_fd, &lobby->watch);
+	if (ret) {
+		error_errno(error, ret, "cannot watch %s", address);
+		goto free_lobby;
+	}
+	host->lobby = lobby;
+	return 0;
+
+free_lobby:
+	lobby_free(lobby);
+	return ret;
+}
+
+/* Accepts a lobby that is half built. The path goes only if it is still ours. */
+void lobby_free(struct lobby *lobby)
+{
+	struct stat stat;
+
+	if (!lobby)
+		return;
+	while (lobby->first)
+		caller_drop(lobby, lobby->first);
+	if (lobby->inode && lstat(lobby->address.un.sun_path, &stat) == 0 &&
+	    stat.st_dev == lobby->device && stat.st_ino == lobby->inode)
+		unlink(lobby->address.un.sun_path);
+	if (lobby->listen_fd >= 0)
+		close(lobby->listen_fd);
+	if (lobby->epoll_fd >= 0)
+		close(lobby->epoll_fd);
+	free(lobby);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* memory.c - shared memory on the file backend: memfds; see memory.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "memory.h"
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+/*
+ * A window must not be inherited: a forked child that wrote a ring would
+ * corrupt its parent's link.
+ */
+static int map_shared(struct memory *memory, int fd, size_t size, int protection)
+{
+	void *base = mmap(NULL, size, protection, MAP_SHARED | MAP_POPULATE, fd, 0);
+
+	if (base == MAP_FAILED)
+		return -errno;
+	madvise(base, size, MADV_DONTFORK);
+	madvise(base, size, MADV_DONTDUMP);
+	*memory = (struct memory){ .base = base, .size = size, .fd = fd };
+	return 0;
+}
+
+static int allocate(int fd, size_t size)
+{
+	int ret;
+
+	do
+		ret = posix_fallocate(fd, 0, (off_t)size);
+	while (ret == EINTR);
+	return -ret;
+}
+
+int memory_new(struct memory *memory, const char *name, size_t size)
+{
+	int fd, ret;
+
+	*memory = MEMORY_NONE;
+	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	ret = allocate(fd, size);
+	if (ret)
+		goto close_fd;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
+		ret = -errno;
+		goto close_fd;
+	}
+	ret = map_shared(memory, fd, size, PROT_READ | PROT_WRITE);
+	if (ret)
+		goto close_fd;
+	return 0;
+
+close_fd:
+	close(fd);
+	return ret;
+}
+
+int memory_map(struct memory *memory, int fd, size_t size, int protection)
+{
+	struct stat stat;
+	int seals;
+
+	seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || size == 0)
+		return -EBADMSG;
+	if (fstat(fd, &stat) < 0)
+		return -errno;
+	if (stat.st_size < 0 || (uint64_t)stat.st_size < size)
+		return -EBADMSG;
+	return map_shared(memory, fd, size, protection);
+}
+
+int memory_seal_writes(const struct memory *memory)
+{
+	return fcntl(memory->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) < 0 ? -errno : 0;
+}
+
+void memory_free(struct memory *memory)
+{
+	if (memory->base)
+		munmap(memory->base, memory->size);
+	if (memory->fd >= 0)
+		close(memory->fd);
+	*memory = MEMORY_NONE;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memory.h - a piece of shared memory: a descriptor and where it is mapped.
+ *
+ * Whoever made it or took it over owns both. Memory that came from a peer is
+ * sealed against shrinking, or it is refused: nobody can take pages away
+ * from under a reader (SIGBUS).
+ */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct memory {
+	uint8_t *base;	/* NULL: not mapped */
+	size_t size;
+	int fd;		/* -1: none */
+};
+
+#define MEMORY_NONE ((struct memory){ .fd = -1 })
+
+/*
+ * Makes memory: zeroed, fully allocated, sealed against any change of size,
+ * mapped read-write.
+ * Return: 0, -ENOMEM, -ENOSPC, -EMFILE, ...
+ */
+int memory_new(struct memory *memory, const char *name, size_t size);
+
+/*
+ * Maps memory that came from a peer; takes the descriptor over on success.
+ * Return: 0, -EBADMSG (smaller than size, or not sealed), -ENOMEM, ...
+ */
+int memory_map(struct memory *memory, int fd, size_t size, int protection);
+
+/* From now on nobody else can get a writable mapping. Return: 0 or -errno. */
+int memory_seal_writes(const struct memory *memory);
+
+/* Unmaps and closes; does nothing for MEMORY_NONE. */
+void memory_free(struct memory *memory);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* native/link.c - puts a link together over its window; see native.h. */
+#include <stdlib.h>
+
+#include "native/native.h"
+
+static int init_parts(struct native_link *native, enum native_side side)
+{
+	const struct native_geometry *geometry = &native->geometry;
+	enum native_side peer = side == NATIVE_HOST ? NATIVE_GUEST : NATIVE_HOST;
+	uint32_t capacity = geometry->parameters.ring_capacity;
+	uint8_t *window = native->window.base;
+	int ret;
+
+	native->mine = (void *)(window + geometry->sleep[side]);
+	native->theirs = (void *)(window + geometry->sleep[peer]);
+	native_producer_init(&native->producer, (void *)(window + geometry->ring[side]), capacity);
+	native_pool_view_init(&native->peer_pool, geometry, peer, window);
+	ret = native_pool_init(&native->pool, geometry, side, window);
+	if (ret)
+		return ret;
+	ret = native_mappings_init(&native->mappings, geometry, side, window);
+	if (ret)
+		goto deinit_pool;
+	ret = native_received_init(&native->received, geometry, peer, window);
+	if (ret)
+		goto deinit_mappings;
+	ret = native_consumer_init(&native->consumer, (void *)(window + geometry->ring[peer]),
+				   capacity, geometry->max_entry);
+	if (ret)
+		goto deinit_received;
+	return 0;
+
+deinit_received:
+	native_received_deinit(&native->received);
+deinit_mappings:
+	native_mappings_deinit(&native->mappings);
+deinit_pool:
+	native_pool_deinit(&native->pool);
+	return ret;
+}
+
+static void deinit_parts(struct native_link *native)
+{
+	native_consumer_deinit(&native->consumer);
+	native_received_deinit(&native->received);
+	native_mappings_deinit(&native->mappings);
+	native_pool_deinit(&native->pool);
+}
+
+int native_link_new(struct native_link **out, const struct native_geometry *geometry,
+		    enum native_side side, struct memory *window, struct end *end)
+{
+	struct native_link *native;
+	int ret;
+
+	native = aligned_alloc(CACHE_LINE, align_up(sizeof(*native), CACHE_LINE));
+	if (!native)
+		return -ENOMEM;
+	memset(native, 0, sizeof(*native));
+	native->geometry = *geometry;
+	native->window = *window;
+	ret = init_parts(native, side);
+	if (ret)
+		goto free_native;
+	ret = link_init(&native->link, &native_format, end);
+	if (ret)
+		goto deinit;
+	native->link.max_payload = geometry->parameters.max_payload;
+	native->link.is_host = side == NATIVE_HOST;
+	*window = MEMORY_NONE;
+	*out = native;
+	return 0;
+
+deinit:
+	deinit_parts(native);
+free_native:
+	free(native);
+	return ret;
+}
+
+void native_link_free(struct voxshm_link *link)
+{
+	struct native_link *native = native_link(link);
+
+	link_deinit(link);
+	deinit_parts(native);
+	memory_free(&native->window);
+	free(native);
+}
+
+static void arm(struct voxshm_link *link, unsigned int interest)
+{
+	struct native_link *native = native_link(link);
+
+	/* A producer that waits for room must not wait for our sleep to end. */
+	if (native->consumer.unpublished && (interest & VOXSHM_READABLE))
+		native_publish_space(native);
+	if (interest & VOXSHM_READABLE)
+		shared_store_fenced_u32(&native->mine->data, 1);	/* C */
+	if (interest & VOXSHM_WRITABLE)
+		shared_store_fenced_u32(&native->mine->space, 1);	/* C */
+}
+
+static void disarm(struct voxshm_link *link, unsigned int interest)
+{
+	struct native_link *native = native_link(link);
+
+	if (interest & VOXSHM_READABLE)
+		shared_poke_u32(&native->mine->data, 0);
+	if (interest & VOXSHM_WRITABLE)
+		shared_poke_u32(&native->mine->space, 0);
+}
+
+static int object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
+		  int fd)
+{
+	return native_received_offer(&native_link(link)->received, map_id, generation, size, fd);
+}
+
+const struct format native_format = {
+	.id = VOXSHM_FORMAT_NATIVE,
+	.try_send = native_try_send,
+	.flush = native_flush,
+	.try_loan = native_try_loan,
+	.try_commit = native_try_commit,
+	.abort = native_abort,
+	.writable = native_writable,
+	.try_recv = native_try_recv,
+	.release = native_release,
+	.readable = native_readable,
+	.arm = arm,
+	.disarm = disarm,
+	.object = object,
+	.link_free = native_link_free,
+	.host_init = native_host_init,
+	.host_goodbye = native_host_goodbye,
+	.host_deinit = native_host_deinit,
+	.link_new = native_host_link_new,
+	.link_attached = native_host_link_attached,
+	.link_ended = native_host_link_ended,
+	.join = native_join,
+};

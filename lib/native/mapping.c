@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* native/mapping.c - see mapping.h. */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "native/mapping.h"
+
+#define MAPPING_GRAIN (1u << 20)
+
+int native_mappings_init(struct native_mappings *mappings, const struct native_geometry *geometry,
+			 enum native_side sender, uint8_t *window)
+{
+	uint32_t i;
+
+	mappings->count = geometry->parameters.max_mappings;
+	mappings->released = (shared_u32 *)(void *)(window + geometry->released[sender]);
+	mappings->table = calloc(mappings->count, sizeof(*mappings->table));
+	if (!mappings->table)
+		return -ENOMEM;
+	for (i = 0; i < mappings->count; i++)
+		mappings->table[i].memory = MEMORY_NONE;
+	return 0;
+}
+
+void native_mappings_deinit(struct native_mappings *mappings)
+{
+	uint32_t i;
+
+	if (!mappings->table)
+		return;
+	for (i = 0; i < mappings->count; i++)
+		memory_free(&mappings->table[i].memory);
+	free(mappings->table);
+	mappings->table = NULL;
+}
+
+static bool is_idle(const struct native_mappings *mappings, uint32_t map_id)
+{
+	const struct native_mapping *mapping = &mappings->table[map_id];
+
+	return !mapping->loaned &&
+	       shared_load_fenced_u32(&mappings->released[map_id]) == mapping->sent; /* E, C */
+}
+
+bool native_mapping_available(const struct native_mappings *mappings)
+{
+	uint32_t i;
+
+	for (i = 0; i < mappings->count; i++)
+		if (is_idle(mappings, i))
+			return true;
+	return false;
+}
+
+/*
+ * The idle mapping that costs least: one that fits, the smallest; else a place
+ * that was never used; else the smallest that is too small.
+ */
+static int choose(const struct native_mappings *mappings, size_t size)
+{
+	const struct native_mapping *table = mappings->table;
+	int fits = -1, small = -1;
+	uint32_t i;
+
+	for (i = 0; i < mappings->count; i++) {
+		if (!is_idle(mappings, i))
+			continue;
+		if (table[i].memory.size >= size) {
+			if (fits < 0 || table[i].memory.size < table[fits].memory.size)
+				fits = (int)i;
+		} else if (small < 0 || table[i].memory.size < table[small].memory.size) {
+			small = (int)i;
+		}
+	}
+	return fits >= 0 ? fits : small;
+}
+
+static int renew(struct native_mapping *mapping, uint32_t map_id, struct end *end, size_t size)
+{
+	struct memory memory;
+	int ret;
+
+	ret = memory_new(&memory, "voxshm-payload", align_up(size, MAPPING_GRAIN));
+	if (ret)
+		return ret;
+	ret = end->ops->offer(end, map_id, mapping->generation + 1, &memory);
+	if (ret) {
+		memory_free(&memory);
+		return ret;
+	}
+	memory_free(&mapping->memory);
+	mapping->memory = memory;
+	mapping->generation++;
+	return 0;
+}
+
+int native_mapping_alloc(struct native_mappings *mappings, struct end *end, size_t size,
+			 uint64_t *made)
+{
+	int map_id = choose(mappings, size);
+	struct native_mapping *mapping;
+	int ret;
+
+	if (map_id < 0)
+		return -EAGAIN;
+	mapping = &mappings->table[map_id];
+	if (mapping->memory.size < size) {
+		ret = renew(mapping, (uint32_t)map_id, end, size);
+		if (ret)
+			return ret;
+		++*made;
+	}
+	mapping->loaned = true;
+	return map_id;
+}
+
+bool native_mapping_loaned(const struct native_mappings *mappings, uint32_t map_id,
+			   uint32_t generation)
+{
+	return map_id < mappings->count && mappings->table[map_id].loaned &&
+	       mappings->table[map_id].generation == generation;
+}
+
+int native_received_init(struct native_received_table *received,
+			 const struct native_geometry *geometry, enum native_side sender,
+			 uint8_t *window)
+{
+	uint32_t i;
+
+	received->count = geometry->parameters.max_mappings;
+	received->max_size = geometry->parameters.max_payload;
+	received->released = (shared_u32 *)(void *)(window + geometry->released[sender]);
+	received->table = calloc(received->count, sizeof(*received->table));
+	received->offers = calloc(received->count, sizeof(*received->offers));
+	if (!received->table || !received->offers) {
+		free(received->table);
+		free(received->offers);
+		received->table = NULL;
+		return -ENOMEM;
+	}
+	for (i = 0; i < received->count; i++) {
+		received->table[i].memory = MEMORY_NONE;
+		received->offers[i].fd = -1;
+	}
+	return 0;
+}
+
+void native_received_deinit(struct native_received_table *received)
+{
+	uint32_t i;
+
+	if (!received->table)
+		return;
+	for (i = 0; i < received->count; i++) {
+		memory_free(&received->table[i].memory);
+		if (received->offers[i].fd >= 0)
+			close(received->offers[i].fd);
+	}
+	free(received->table);
+	free(received->offers);
+	received->table = NULL;
+}
+
+int native_received_offer(struct native_received_table *received, uint32_t map_id,
+			  uint32_t generation, uint64_t size, int fd)
+{
+	struct native_offer *offer;
+
+	if (map_id >= received->count || size == 0 ||
+	    size > align_up(received->max_size, MAPPING_GRAIN)) {
+		close(fd);
+		return -EBADMSG;
+	}
+	offer = &received->offers[map_id];
+	if (offer->fd >= 0)
+		close(offer->fd);
+	*offer = (struct native_offer){ .generation = generation, .size = size, .fd = fd };
+	return 0;
+}
+
+struct native_offer native_received_take(struct native_received_table *received, uint32_t map_id,
+					 uint32_t generation)
+{
+	struct native_offer offer = { .fd = -1 };
+
+	if (received->offers[map_id].fd < 0 || received->offers[map_id].generation != generation)
+		return offer;
+	offer = received->offers[map_id];
+	received->offers[map_id].fd = -1;
+	return offer;
+}
+
+bool native_received_has(const struct native_received_table *received, uint32_t map_id,
+			 uint32_t generation)
+{
+	return received->table[map_id].memory.base &&
+	       received->table[map_id].generation == generation;
+}
+
+int native_received_map(struct native_received_table *received, uint32_t map_id,
+			const struct native_offer *offer)
+{
+	struct native_received *mapping = &received->table[map_id];
+	struct memory memory = MEMORY_NONE;
+	int ret = -EBADMSG;
+
+	if (!mapping->borrowed)
+		ret = memory_map(&memory, offer->fd, offer->size, PROT_READ);
+	/* Only the pages are needed from here on. */
+	close(offer->fd);
+	if (ret)
+		return ret;
+	memory.fd = -1;
+	memory_free(&mapping->memory);
+	mapping->memory = memory;
+	mapping->generation = offer->generation;
+	return 0;
+}
+
+const uint8_t *native_received_borrow(struct native_received_table *received,
+				      const struct mapping_ref *ref)
+{
+	struct native_received *mapping = &received->table[ref->map_id];
+
+	if (ref->offset > mapping->memory.size || ref->length > mapping->memory.size - ref->offset)
+		return NULL;
+	mapping->borrowed++;
+	return mapping->memory.base + ref->offset;
+}
+
+void native_mapping_release(struct native_received_table *received, uint32_t map_id)
+{
+	struct native_received *mapping = &received->table[map_id];
+
+	mapping->borrowed--;
+	mapping->released++;
+	shared_store_fenced_u32(&received->released[map_id], mapping->released); /* E, C */
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * native/mapping.h - memory for payloads that no slot can hold.
+ *
+ * The sender owns a table of mappings, each a memory object that the peer got
+ * once, through end_ops.offer(), under its index in the table and a
+ * generation. It counts what it sent from each, privately and before the
+ * commit; the receiver alone counts what it released, in its table in the
+ * link block. When the two are equal the mapping is idle: it is used again as
+ * it is or, if it is too small, replaced under the next generation. So a
+ * stream of large payloads needs no system call once it runs.
+ *
+ * Barrier pairs:
+ *   E  release/reuse a mapping: native_mapping_release() stores the count after
+ *      the payload was read; is_idle() loads it before the payload is written.
+ *   C  sleep/wake: E again, against the sleep word for space; see link.h.
+ */
+#ifndef NATIVE_MAPPING_H
+#define NATIVE_MAPPING_H
+
+#include "end.h"
+#include "memory.h"
+#include "native/window.h"
+
+struct native_mapping {
+	struct memory memory;	/* MEMORY_NONE: this place was never used */
+	uint32_t generation;
+	uint32_t sent;		/* deliveries since the link was made */
+	bool loaned;
+};
+
+struct native_mappings {
+	uint32_t count;
+	shared_u32 *released;
+	struct native_mapping *table;
+};
+
+/* Return: 0 or -ENOMEM. */
+int native_mappings_init(struct native_mappings *mappings, const struct native_geometry *geometry,
+			 enum native_side sender, uint8_t *window);
+void native_mappings_deinit(struct native_mappings *mappings);
+
+/*
+ * Takes an idle mapping of at least size bytes, made or renewed if need be
+ * (*made counts those).
+ * Return: its index; -EAGAIN (all are in use), -ENOMEM, -EMFILE, -EPIPE.
+ */
+int native_mapping_alloc(struct native_mappings *mappings, struct end *end, size_t size,
+			 uint64_t *made);
+
+/* Would native_mapping_alloc() find one? */
+bool native_mapping_available(const struct native_mappings *mappings);
+
+bool native_mapping_loaned(const struct native_mappings *mappings, uint32_t map_id,
+			   uint32_t generation);
+
+/* The mapping's payload is about to be committed, or is not after all. */
+static inline void native_mapping_sent(struct native_mappings *mappings, uint32_t map_id)
+{
+	mappings->table[map_id].sent++;
+	mappings->table[map_id].loaned = false;
+}
+
+static inline void native_mapping_unalloc(struct native_mappings *mappings, uint32_t map_id)
+{
+	mappings->table[map_id].loaned = false;
+}
+
+/*
+ * The receiver's side. An offer may be taken from the socket by either thread
+ * of the link, so it waits in a place of its own, under the link's lock, until
+ * the receiving thread meets a frame that speaks of it.
+ */
+struct native_offer {
+	uint32_t generation;
+	uint64_t size;
+	int fd;			/* -1: none */
+};
+
+struct native_received {
+	struct memory memory;
+	uint32_t generation;
+	uint32_t borrowed;	/* views */
+	uint32_t released;	/* private copy of the shared count */
+};
+
+struct native_received_table {
+	uint32_t count;
+	uint32_t max_size;	/* of what a payload may be */
+	shared_u32 *released;
+	struct native_received *table;
+	struct native_offer *offers;
+};
+
+int native_received_init(struct native_received_table *received,
+			 const struct native_geometry *geometry, enum native_side sender,
+			 uint8_t *window);
+void native_received_deinit(struct native_received_table *received);
+
+/*
+ * Under the link's lock: the peer offers memory; the descriptor is taken over
+ * in any case. Return: 0 or -EBADMSG.
+ */
+int native_received_offer(struct native_received_table *received, uint32_t map_id,
+			  uint32_t generation, uint64_t size, int fd);
+
+/*
+ * Under the link's lock: takes the offer out, if there is one of that
+ * generation; its descriptor is -1 otherwise.
+ */
+struct native_offer native_received_take(struct native_received_table *received, uint32_t map_id,
+					 uint32_t generation);
+
+/* Is the mapping there in that generation? */
+bool native_received_has(const struct native_received_table *received, uint32_t map_id,
+			 uint32_t generation);
+
+/*
+ * Maps what was offered; the descriptor is taken over in any case.
+ * Return: 0, -EBADMSG (borrowed still, or memory that is not what was said),
+ * -ENOMEM, ...
+ */
+int native_received_map(struct native_received_table *received, uint32_t map_id,
+			const struct native_offer *offer);
+
+/* Borrows a mapping that is there; the payload, or NULL when it lies outside. */
+const uint8_t *native_received_borrow(struct native_received_table *received,
+				      const struct mapping_ref *ref);
+
+void native_mapping_release(struct native_received_table *received, uint32_t map_id);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * native/recv.c - from a published entry to a borrowed view, and back.
+ *
+ * All that comes from the peer is loaded once and bounded here. A frame that
+ * breaks a rule fails the link.
+ */
+#include "native/native.h"
+
+enum view_kind {
+	VIEW_RELEASED,
+	VIEW_INLINE,		/* token: position, entry size */
+	VIEW_SLOT,		/* class index in the next byte; token: slot, generation */
+	VIEW_MAPPING,		/* token: map id */
+};
+
+void native_publish_space(struct native_link *native)
+{
+	native_ring_publish_read(&native->consumer);
+	link_wake(&native->link, &native->theirs->space);
+}
+
+/* Releases ring lines; the room goes back when enough of it is due or waited for. */
+static void release_lines(struct native_link *native, uint32_t position, uint32_t size)
+{
+	native_ring_release(&native->consumer, position, size);
+	if (native_ring_due(&native->consumer) ||
+	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0))
+		native_publish_space(native);
+}
+
+static inline uint64_t body_word(const struct native_entry *entry, unsigned int index)
+{
+	return shared_peek_u64((const shared_u64 *)(const void *)entry->payload + index);
+}
+
+static int recv_slot(struct native_link *native, const struct native_entry *entry,
+		     struct voxshm_view *view)
+{
+	uint64_t first = body_word(entry, 0), second = body_word(entry, 1);
+	struct slot_ref ref = {
+		.class_index = (uint8_t)first,
+		.extent = (uint8_t)(first >> 8),
+		.slot = (uint32_t)(first >> 32),
+		.generation = (uint32_t)second,
+		.length = (uint32_t)(second >> 32),
+	};
+	const uint8_t *data = native_pool_view_data(&native->peer_pool, &ref);
+
+	if (!data || ref.length > native->link.max_payload)
+		return link_fail(&native->link, "it referred to a slot that is not there");
+	*view = (struct voxshm_view){
+		.data = data,
+		.size = ref.length,
+		.token = (uint64_t)ref.generation << 32 | ref.slot,
+		.kind = VIEW_SLOT | (uint32_t)ref.class_index << 8,
+	};
+	return 0;
+}
+
+/* The peer offered it before it committed the frame: it has come already. */
+static int map_offer(struct native_link *native, const struct mapping_ref *ref)
+{
+	struct voxshm_link *link = &native->link;
+	struct native_offer offer;
+	int ret;
+
+	link_drain(link);
+	pthread_mutex_lock(&link->waiters.lock);
+	offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
+	pthread_mutex_unlock(&link->waiters.lock);
+	if (offer.fd < 0)
+		return link_fail(link, "it referred to a mapping that it never offered");
+	ret = native_received_map(&native->received, ref->map_id, &offer);
+	if (ret == -EBADMSG)
+		return link_fail(link, "it offered a mapping that is not what it said");
+	return ret;
+}
+
+static int recv_mapping(struct native_link *native, const struct native_entry *entry,
+			struct voxshm_view *view)
+{
+	uint64_t first = body_word(entry, 0), third = body_word(entry, 2);
+	struct mapping_ref ref = {
+		.map_id = (uint32_t)first,
+		.map_generation = (uint32_t)(first >> 32),
+		.offset = body_word(entry, 1),
+		.length = (uint32_t)third,
+	};
+	const uint8_t *data;
+	int ret;
+
+	if (ref.map_id >= native->received.count || ref.length > native->link.max_payload)
+		return link_fail(&native->link, "it referred to a mapping that cannot be");
+	if (!native_received_has(&native->received, ref.map_id, ref.map_generation)) {
+		ret = map_offer(native, &ref);
+		if (ret)
+			return ret;
+	}
+	data = native_received_borrow(&native->received, &ref);
+	if (!data)
+		return link_fail(&native->link, "it referred to bytes outside of a mapping");
+	*view = (struct voxshm_view){
+		.data = data, .size = ref.length, .token = ref.map_id, .kind = VIEW_MAPPING,
+	};
+	return 0;
+}
+
+static int recv_reference(struct native_link *native, const struct native_entry *entry,
+			  struct voxshm_view *view)
+{
+	int ret;
+
+	if (frame_total_len(entry->header) != CACHE_LINE || frame_reserved(entry->header) ||
+	    frame_inline_len(entry->header))
+		return link_fail(&native->link, "it sent a malformed reference");
+	switch (frame_flags(entry->header)) {
+	case FRAME_SLOT_REF:
+		ret = recv_slot(native, entry, view);
+		break;
+	case FRAME_MAPPING_REF:
+		ret = recv_mapping(native, entry, view);
+		break;
+	default:
+		return link_fail(&native->link, "it sent a frame with unknown flags");
+	}
+	if (ret)
+		return ret;
+	native_ring_take(&native->consumer, entry);
+	release_lines(native, entry->position, frame_total_len(entry->header));
+	return 0;
+}
+
+int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
+{
+	struct native_link *native = native_link(link);
+	struct native_entry entry;
+	uint32_t length, total;
+	int ret;
+
+	ret = native_ring_peek(&native->consumer, &entry);
+	if (__builtin_expect(ret <= 0, 0)) {
+		if (ret)
+			return link_fail(link, "it sent a malformed frame");
+		if (native->consumer.unpublished)
+			native_publish_space(native);
+		return -EAGAIN;
+	}
+	if (__builtin_expect(frame_flags(entry.header) != 0, 0)) {
+		ret = recv_reference(native, &entry, view);
+		if (ret)
+			return ret;
+	} else {
+		length = frame_inline_len(entry.header);
+		total = frame_total_len(entry.header);
+		if (__builtin_expect(native_entry_size(length) != total ||
+				     frame_reserved(entry.header) != 0 ||
+				     length > link->max_payload, 0))
+			return link_fail(link, "it sent a frame whose lengths do not agree");
+		view->data = entry.payload;
+		view->size = length;
+		view->token = (uint64_t)total << 32 | entry.position;
+		view->kind = VIEW_INLINE;
+		native_ring_take(&native->consumer, &entry);
+	}
+	link->messages_received++;
+	link->bytes_received += view->size;
+	return 0;
+}
+
+int native_release(struct voxshm_link *link, struct voxshm_view *view)
+{
+	struct native_link *native = native_link(link);
+	uint32_t low = (uint32_t)view->token, high = (uint32_t)(view->token >> 32);
+
+	switch (view->kind & 0xff) {
+	case VIEW_INLINE:
+		release_lines(native, low, high);
+		break;
+	case VIEW_SLOT:
+		native_slot_return(&native->peer_pool, (uint8_t)(view->kind >> 8), low, high);
+		link_wake(link, &native->theirs->space);
+		break;
+	case VIEW_MAPPING:
+		native_mapping_release(&native->received, low);
+		link_wake(link, &native->theirs->space);
+		break;
+	default:
+		return -EINVAL;
+	}
+	view->data = NULL;
+	view->kind = VIEW_RELEASED;
+	return 0;
+}
+
+bool native_readable(struct voxshm_link *link)
+{
+	return native_ring_readable(&native_link(link)->consumer);
+}

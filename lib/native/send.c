@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * native/send.c - from a payload to a published entry.
+ *
+ * Room in the ring is granted first: it stays granted, as there is only one
+ * producer, so that nothing is taken from pool or mappings in vain and the
+ * commit cannot fail.
+ */
+#include "native/native.h"
+
+enum loan_kind {
+	LOAN_CLOSED,
+	LOAN_SLOT,		/* class index in the next byte; token: slot, generation */
+	LOAN_MAPPING,		/* token: map id, generation */
+};
+
+#define REF_ENTRY_SIZE CACHE_LINE
+
+static int lacking(struct native_link *native, enum native_lack lack, size_t size)
+{
+	native->lack = lack;
+	native->lack_size = size;
+	native->link.blocked = true;
+	return -EAGAIN;
+}
+
+static int64_t grant(struct native_link *native, uint32_t size)
+{
+	int64_t position = native_ring_grant(&native->producer, size);
+
+	if (__builtin_expect(position >= 0, 1))
+		return position;
+	if (position == -EAGAIN)
+		return lacking(native, LACK_RING, size);
+	return link_fail(&native->link, "its read index is not an index of the ring");
+}
+
+static void committed(struct native_link *native, size_t size, bool more)
+{
+	native->link.messages_sent++;
+	native->link.bytes_sent += size;
+	if (!more)
+		link_wake(&native->link, &native->theirs->data);
+}
+
+static void commit_slot_ref(struct native_link *native, int64_t position, struct slot_ref *ref,
+			    size_t size, bool more)
+{
+	ref->length = (uint32_t)size;
+	memcpy(native_ring_payload(&native->producer, position), ref, sizeof(*ref));
+	native_pool_sent(&native->pool, ref);
+	native_ring_commit(&native->producer, position, REF_ENTRY_SIZE,
+			   frame_header(REF_ENTRY_SIZE, FRAME_SLOT_REF, 0), !more);
+	committed(native, size, more);
+}
+
+static void commit_mapping_ref(struct native_link *native, int64_t position, uint32_t map_id,
+			       size_t size, bool more)
+{
+	struct mapping_ref ref = {
+		.map_id = map_id,
+		.map_generation = native->mappings.table[map_id].generation,
+		.length = (uint32_t)size,
+	};
+
+	memcpy(native_ring_payload(&native->producer, position), &ref, sizeof(ref));
+	native_mapping_sent(&native->mappings, map_id);
+	native_ring_commit(&native->producer, position, REF_ENTRY_SIZE,
+			   frame_header(REF_ENTRY_SIZE, FRAME_MAPPING_REF, 0), !more);
+	committed(native, size, more);
+}
+
+/* A mapping's index, or -errno. */
+static int take_mapping(struct native_link *native, size_t size)
+{
+	int map_id = native_mapping_alloc(&native->mappings, native->link.end, size,
+					  &native->link.mappings_made);
+
+	return map_id == -EAGAIN ? lacking(native, LACK_MAPPING, size) : map_id;
+}
+
+static int take_slot(struct native_link *native, size_t size, struct slot_ref *ref)
+{
+	int ret = native_pool_alloc(&native->pool, size, ref);
+
+	return ret ? lacking(native, LACK_SLOT, size) : 0;
+}
+
+static int send_outside(struct native_link *native, const void *data, size_t size, bool more)
+{
+	int64_t position;
+	struct slot_ref ref;
+	int ret;
+
+	if (size > native->link.max_payload)
+		return -EMSGSIZE;
+	position = grant(native, REF_ENTRY_SIZE);
+	if (position < 0)
+		return (int)position;
+	if (size <= native_pool_largest(&native->pool)) {
+		ret = take_slot(native, size, &ref);
+		if (ret)
+			return ret;
+		memcpy(native_pool_data(&native->pool, &ref), data, size);
+		commit_slot_ref(native, position, &ref, size, more);
+		return 0;
+	}
+	ret = take_mapping(native, size);
+	if (ret < 0)
+		return ret;
+	memcpy(native->mappings.table[ret].memory.base, data, size);
+	commit_mapping_ref(native, position, (uint32_t)ret, size, more);
+	return 0;
+}
+
+int native_try_send(struct voxshm_link *link, const void *data, size_t size, bool more)
+{
+	struct native_link *native = native_link(link);
+	uint32_t entry_size;
+	int64_t position;
+
+	if (__builtin_expect(size > native->geometry.inline_limit, 0))
+		return send_outside(native, data, size, more);
+	entry_size = native_entry_size(size);
+	position = grant(native, entry_size);
+	if (__builtin_expect(position < 0, 0))
+		return (int)position;
+	if (size)
+		memcpy(native_ring_payload(&native->producer, position), data, size);
+	native_ring_commit(&native->producer, position, entry_size,
+			   frame_header(entry_size, 0, (uint16_t)size), !more);
+	committed(native, size, more);
+	return 0;
+}
+
+/* The fenced half of C for all that was committed with `more`. */
+void native_flush(struct voxshm_link *link)
+{
+	struct native_link *native = native_link(link);
+
+	shared_store_fenced_u32(&native->producer.ring->write, native->producer.cursor); /* C */
+	link_wake(link, &native->theirs->data);
+}
+
+int native_try_loan(struct voxshm_link *link, size_t size, struct voxshm_loan *loan)
+{
+	struct native_link *native = native_link(link);
+	struct slot_ref ref;
+	int ret;
+
+	if (size > link->max_payload)
+		return -EMSGSIZE;
+	if (size <= native_pool_largest(&native->pool)) {
+		ret = take_slot(native, size, &ref);
+		if (ret)
+			return ret;
+		*loan = (struct voxshm_loan){
+			.data = native_pool_data(&native->pool, &ref),
+			.size = native->pool.classes[ref.class_index].slot_size,
+			.token = (uint64_t)ref.generation << 32 | ref.slot,
+			.kind = LOAN_SLOT | (uint32_t)ref.class_index << 8,
+		};
+	} else {
+		ret = take_mapping(native, size);
+		if (ret < 0)
+			return ret;
+		*loan = (struct voxshm_loan){
+			.data = native->mappings.table[ret].memory.base,
+			.size = native->mappings.table[ret].memory.size,
+			.token = (uint64_t)native->mappings.table[ret].generation << 32 |
+				 (uint32_t)ret,
+			.kind = LOAN_MAPPING,
+		};
+	}
+	if (loan->size > link->max_payload)
+		loan->size = link->max_payload;
+	return 0;
+}
+
+/* The loan's slot; false when the loan is not an open one of this link. */
+static bool loan_slot(const struct native_link *native, const struct voxshm_loan *loan,
+		      struct slot_ref *ref)
+{
+	*ref = (struct slot_ref){
+		.class_index = (uint8_t)(loan->kind >> 8),
+		.slot = (uint32_t)loan->token,
+		.generation = (uint32_t)(loan->token >> 32),
+	};
+	return (loan->kind & 0xff) == LOAN_SLOT && native_pool_loaned(&native->pool, ref);
+}
+
+static bool loan_mapping(const struct native_link *native, const struct voxshm_loan *loan)
+{
+	return loan->kind == LOAN_MAPPING &&
+	       native_mapping_loaned(&native->mappings, (uint32_t)loan->token,
+				     (uint32_t)(loan->token >> 32));
+}
+
+int native_try_commit(struct voxshm_link *link, struct voxshm_loan *loan, size_t size)
+{
+	struct native_link *native = native_link(link);
+	struct slot_ref ref;
+	int64_t position;
+	bool slot;
+
+	slot = loan_slot(native, loan, &ref);
+	if (!slot && !loan_mapping(native, loan))
+		return -EINVAL;
+	if (size > loan->size)
+		return -EINVAL;
+	position = grant(native, REF_ENTRY_SIZE);
+	if (position < 0)
+		return (int)position;
+	if (slot)
+		commit_slot_ref(native, position, &ref, size, false);
+	else
+		commit_mapping_ref(native, position, (uint32_t)loan->token, size, false);
+	*loan = (struct voxshm_loan){ .kind = LOAN_CLOSED };
+	return 0;
+}
+
+void native_abort(struct voxshm_link *link, struct voxshm_loan *loan)
+{
+	struct native_link *native = native_link(link);
+	struct slot_ref ref;
+
+	if (loan_slot(native, loan, &ref))
+		native_pool_unalloc(&native->pool, &ref);
+	else if (loan_mapping(native, loan))
+		native_mapping_unalloc(&native->mappings, (uint32_t)loan->token);
+	*loan = (struct voxshm_loan){ .kind = LOAN_CLOSED };
+}
+
+bool native_writable(struct voxshm_link *link)
+{
+	struct native_link *native = native_link(link);
+
+	switch (native->lack) {
+	case LACK_RING:
+		return native_producer_refresh(&native->producer) ||
+		       native_ring_place(&native->producer, (uint32_t)native->lack_size) >= 0;
+	case LACK_SLOT:
+		return native_pool_available(&native->pool, native->lack_size);
+	case LACK_MAPPING:
+		return native_mapping_available(&native->mappings);
+	case LACK_NOTHING:
+		break;
+	}
+	return true;
+}

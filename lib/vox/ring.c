@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* vox/ring.c - the rarer paths of the ring; see ring.h. */
+#include "vox/ring.h"
+
+void vox_ring_init(struct vox_ring *ring, uint32_t capacity)
+{
+	ring->capacity = capacity;
+	shared_poke_u32(&ring->read, 0);
+	shared_poke_u64(&ring->write_watermark, 0);
+}
+
+int vox_producer_init(struct vox_ring_producer *producer, struct vox_ring *ring,
+		      uint32_t capacity)
+{
+	uint64_t both = shared_load_fenced_u64(&ring->write_watermark);
+	uint32_t write = (uint32_t)both;
+	uint32_t watermark = (uint32_t)(both >> 32);
+	uint32_t read = shared_load_fenced_u32(&ring->read);		/* B */
+
+	if (write > capacity || watermark > capacity || !is_aligned(write, VOX_RING_ALIGNMENT))
+		return -EBADMSG;
+	if (read > write && read > watermark)
+		return -EBADMSG;
+	*producer = (struct vox_ring_producer){
+		.ring = ring,
+		.capacity = capacity,
+		.write = write,
+		.read = read,
+		.watermark = watermark,
+	};
+	return 0;
+}
+
+/*
+ * The consumer's index moves up to ours; after a wrap, up to the watermark,
+ * then from 0 up to ours. Anything else is not an index of an honest consumer.
+ */
+int vox_producer_refresh(struct vox_ring_producer *producer)
+{
+	uint32_t read = shared_load_fenced_u32(&producer->ring->read);	/* B, C */
+	bool forward = read >= producer->read;
+
+	if (producer->write >= producer->read) {
+		if (!forward || read > producer->write)
+			return -EBADMSG;
+	} else if (read > producer->write && (!forward || read > producer->watermark)) {
+		return -EBADMSG;
+	}
+	producer->read = read;
+	return 0;
+}
+
+int vox_consumer_init(struct vox_ring_consumer *consumer, struct vox_ring *ring,
+		      uint32_t capacity, uint32_t *early)
+{
+	uint32_t read = shared_peek_u32(&ring->read);
+
+	if (read > capacity || !is_aligned(read, VOX_RING_ALIGNMENT))
+		return -EBADMSG;
+	*consumer = (struct vox_ring_consumer){
+		.ring = ring,
+		.capacity = capacity,
+		.read = read,
+		.released = read,
+		.cursor = read,
+		.limit = read,
+		.early = early,
+	};
+	return vox_consumer_look(consumer);
+}
+
+/* Moves `released` to the front when it has come to the watermark. */
+static void release_wrap(struct vox_ring_consumer *consumer)
+{
+	if (consumer->watermark && !consumer->released_wrapped &&
+	    consumer->released == consumer->watermark) {
+		consumer->released = 0;
+		consumer->released_wrapped = true;
+	}
+}
+
+/* The cursor has come to the watermark and the wrap is there: follows it. */
+static void follow_wrap(struct vox_ring_consumer *consumer, uint32_t watermark, uint32_t write)
+{
+	consumer->watermark = watermark;
+	consumer->cursor = 0;
+	consumer->limit = write;
+	release_wrap(consumer);
+}
+
+/*
+ * One load tells both words, so what is judged here stood in the ring at one
+ * moment. A vox-shm producer wraps in two steps, {w, w} and then {0, w}; at
+ * the watermark the ring is empty until the second, which write < read tells.
+ */
+int vox_consumer_look(struct vox_ring_consumer *consumer)
+{
+	uint64_t both = shared_load_fenced_u64(&consumer->ring->write_watermark); /* A, C */
+	uint32_t write = (uint32_t)both;
+	uint32_t watermark = (uint32_t)(both >> 32);
+	bool wrapped = write < consumer->read;
+
+	if (write > consumer->capacity || watermark > consumer->capacity ||
+	    !is_aligned(write, VOX_RING_ALIGNMENT) ||
+	    !is_aligned(watermark, VOX_RING_ALIGNMENT))
+		return -EBADMSG;
+	if (consumer->watermark) {
+		/* The producer cannot wrap again before `read` has followed. */
+		if (watermark != consumer->watermark || !wrapped || write < consumer->cursor)
+			return -EBADMSG;
+		consumer->limit = write;
+		return 0;
+	}
+	if (watermark == 0) {
+		if (write < consumer->cursor)
+			return -EBADMSG;
+		consumer->limit = write;
+		return 0;
+	}
+	if (watermark < consumer->cursor ||
+	    (!wrapped && (write < consumer->cursor || write > watermark)))
+		return -EBADMSG;
+	if (watermark == consumer->cursor && wrapped)
+		follow_wrap(consumer, watermark, write);
+	else
+		consumer->limit = watermark;
+	return 0;
+}
+
+/* Is [position, position + size) among the entries that are out? */
+static bool entry_is_out(const struct vox_ring_consumer *consumer, uint32_t position,
+			 uint32_t size)
+{
+	uint32_t begin = consumer->released, end = consumer->cursor;
+
+	if (size == 0 || !is_aligned(position | size, VOX_RING_ALIGNMENT))
+		return false;
+	if (consumer->watermark && !consumer->released_wrapped) {
+		if (position < consumer->released)
+			begin = 0;
+		else
+			end = consumer->watermark;
+	}
+	return position >= begin && position <= end && size <= end - position;
+}
+
+int vox_consumer_release_slow(struct vox_ring_consumer *consumer, uint32_t position,
+			      uint32_t size)
+{
+	uint32_t *early = consumer->early;
+
+	if (!entry_is_out(consumer, position, size))
+		return -EINVAL;
+	if (position != consumer->released) {
+		if (!early || size < VOX_RING_MIN_ENTRY || early[position / VOX_RING_MIN_ENTRY])
+			return -EINVAL;
+		early[position / VOX_RING_MIN_ENTRY] = size;
+		consumer->early_count++;
+		return 0;
+	}
+	do {
+		consumer->released += size;
+		consumer->unpublished += size;
+		release_wrap(consumer);
+		if (!consumer->early_count)
+			break;
+		position = consumer->released / VOX_RING_MIN_ENTRY;
+		size = early[position];
+		if (size) {
+			early[position] = 0;
+			consumer->early_count--;
+		}
+	} while (size);
+	return 0;
+}
+
+/*
+ * After a wrap: `read` first, then `watermark`. A death between the two leaves
+ * a tail that looks unread; whoever recovers the ring refuses its slots by
+ * their generations.
+ */
+void vox_ring_publish_read(struct vox_ring_consumer *consumer)
+{
+	struct vox_ring *ring = consumer->ring;
+
+	if (consumer->released_wrapped) {
+		shared_store_u32(&ring->read, 0);			/* B */
+		shared_store_u32(&ring->watermark, 0);
+		consumer->watermark = 0;
+		consumer->released_wrapped = false;
+	}
+	shared_store_fenced_u32(&ring->read, consumer->released);	/* B, C */
+	consumer->read = consumer->released;
+	consumer->unpublished = 0;
+}

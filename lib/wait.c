@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wait.c - looks for a while, then sleeps.
+ *
+ * To sleep: set the sleep word (format->arm), full barrier, look once more,
+ * wait on the end's descriptor. The peer publishes, full barrier, and rings
+ * only if it took the sleep word back. The doorbell is drained before the next
+ * look, never after.
+ *
+ * Both threads of a side may sleep on the one descriptor. One of them polls;
+ * the other waits for it on a condition variable and looks again whenever the
+ * first came back, because the doorbell that was drained may have been meant
+ * for it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+
+#include "link.h"
+
+#define NS_PER_S 1000000000ll
+#define LOOKS_PER_CLOCK 64
+
+int64_t clock_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+int64_t clock_deadline(int64_t timeout)
+{
+	int64_t now;
+
+	if (timeout < 0)
+		return -1;
+	now = clock_now();
+	return timeout > INT64_MAX - now ? INT64_MAX : now + timeout;
+}
+
+static struct timespec to_timespec(int64_t ns)
+{
+	return (struct timespec){ .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
+}
+
+int waiters_init(struct waiters *waiters)
+{
+	pthread_condattr_t monotonic;
+	int ret;
+
+	ret = pthread_mutex_init(&waiters->lock, NULL);
+	if (ret)
+		return -ret;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	ret = pthread_cond_init(&waiters->woken, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	if (ret)
+		pthread_mutex_destroy(&waiters->lock);
+	return -ret;
+}
+
+void waiters_deinit(struct waiters *waiters)
+{
+	pthread_cond_destroy(&waiters->woken);
+	pthread_mutex_destroy(&waiters->lock);
+}
+
+/* Looks until it is ready or the budget or the deadline is used up. */
+static bool spin(struct voxshm_link *link, unsigned int interest, int64_t deadline)
+{
+	int64_t until;
+	int looks;
+
+	if (link->spin_ns == 0)
+		return false;
+	until = clock_now() + link->spin_ns;
+	if (deadline >= 0 && deadline < until)
+		until = deadline;
+	do {
+		for (looks = 0; looks < LOOKS_PER_CLOCK; looks++) {
+			if (link_ready(link, interest))
+				return true;
+			shared_pause();
+		}
+	} while (clock_now() < until);
+	return false;
+}
+
+/* Polls as the only thread of this side, without the lock. */
+static int poll_end(struct voxshm_link *link, int64_t deadline)
+{
+	struct pollfd pollfds[2] = {
+		{ .fd = link->end->wake_fd, .events = POLLIN },
+		{ .fd = link->end->pidfd, .events = POLLIN },
+	};
+	struct timespec timeout;
+	int64_t left;
+	int ret;
+
+	if (deadline >= 0) {
+		left = deadline - clock_now();
+		timeout = to_timespec(left > 0 ? left : 0);
+	}
+	ret = ppoll(pollfds, 2, deadline >= 0 ? &timeout : NULL, NULL);
+	if (ret < 0)
+		return -errno;
+	return ret ? 0 : -ETIMEDOUT;
+}
+
+/* Sleeps until there may be news. The sleep words are set already. */
+static int sleep_for_news(struct voxshm_link *link, int64_t deadline)
+{
+	struct waiters *waiters = &link->waiters;
+	struct timespec until;
+	uint64_t wakes;
+	int ret = 0;
+
+	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
+	pthread_mutex_lock(&waiters->lock);
+	if (waiters->polling) {
+		wakes = waiters->wakes;
+		until = to_timespec(deadline);
+		while (waiters->wakes == wakes && ret == 0)
+			ret = deadline < 0 ?
+				pthread_cond_wait(&waiters->woken, &waiters->lock) :
+				pthread_cond_timedwait(&waiters->woken, &waiters->lock, &until);
+		pthread_mutex_unlock(&waiters->lock);
+		return -ret;
+	}
+	waiters->polling = true;
+	pthread_mutex_unlock(&waiters->lock);
+	ret = poll_end(link, deadline);
+	if (ret == 0)
+		link_drain(link);
+	pthread_mutex_lock(&waiters->lock);
+	waiters->polling = false;
+	waiters->wakes++;
+	pthread_cond_broadcast(&waiters->woken);
+	pthread_mutex_unlock(&waiters->lock);
+	return ret;
+}
+
+int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)
+{
+	int ret = 0;
+
+	if (spin(link, interest, deadline))
+		return 0;
+	link->format->arm(link, interest);
+	if (!link_ready(link, interest))
+		ret = sleep_for_news(link, deadline);
+	link->format->disarm(link, interest);
+	return ret;
+}

@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Installs the Debian packages that are missing for a purpose:
+#
+#   tools/setup.sh build          to build the library and the tool
+#   tools/setup.sh build check    and to run the tests
+#
+# Does nothing, and needs no root, when all of them are there.
+set -euo pipefail
+
+# Each package with its reason.
+build_packages="
+gcc             the compiler
+libc6-dev       the C library's headers
+make            runs the Makefiles
+libjansson-dev  the tool's --json output
+libssl-dev      the tool's checksums (libcrypto)
+"
+check_packages="
+linux-source-6.1  kselftest_harness.h for the tests, kernel-doc for the man pages
+perl              runs kernel-doc, and prove, which runs the tests
+clang             the second compiler
+g++               the public headers must compile as C++
+valgrind          the unit tests again, watching memory
+spin              the models of the algorithms
+man-db            the man pages must format without a warning
+"
+
+installed() {
+	dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+missing=()
+add_missing() {
+	local package reason
+	while read -r package reason; do
+		[[ -n $package ]] || continue
+		installed "$package" && continue
+		missing+=("$package")
+		printf '  %-17s %s\n' "$package" "$reason"
+	done
+}
+
+[[ $# -gt 0 ]] || set -- build
+for purpose; do
+	case $purpose in
+	build) add_missing <<<"$build_packages" ;;
+	check) add_missing <<<"$check_packages" ;;
+	*) echo "usage: $0 [build] [check]" >&2; exit 2 ;;
+	esac
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+as_root=()
+if [[ $EUID -ne 0 ]]; then
+	if ! command -v sudo >/dev/null; then
+		echo "$0: run as root, or install: ${missing[*]}" >&2
+		exit 1
+	fi
+	as_root=(sudo)
+fi
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@"; }
+
+echo "Installing the packages above."
+# A fresh machine has no package lists, and an old one may have stale ones.
+apt install --no-install-recommends "${missing[@]}" 2>/dev/null ||
+	{ apt update && apt install --no-install-recommends "${missing[@]}"; }
