@@ -168,6 +168,9 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 	size = recvmsg(end->wake_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
+	/* The peer closed with messages of ours unread; its own still wait here. */
+	if (size < 0 && errno == ECONNRESET)
+		return 1;
 	if (size <= 0) {
 		end->hangup = true;
 		return 0;

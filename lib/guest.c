@@ -139,8 +139,11 @@ int voxshm_guest_inherit(struct voxshm_link **link, struct voxshm_error *error)
 				 "VOXSHM_TICKET is not set: a host did not start this program");
 	errno = 0;
 	fd = strtol(text, &end, 10);
-	if (errno || *text == '\0' || *end || fd < 0 || fd > INT_MAX)
-		return error_set(error, -EINVAL, "VOXSHM_TICKET is not a descriptor: %s", text);
+	if (errno || *text == '\0' || *end || fd < 0 || fd > INT_MAX) {
+		error_set(error, -EINVAL, "VOXSHM_TICKET is not a descriptor: %s", text);
+		unsetenv("VOXSHM_TICKET");
+		return -EINVAL;
+	}
 	unsetenv("VOXSHM_TICKET");
 	return voxshm_guest_claim(link, (int)fd, error);
 }

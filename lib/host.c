@@ -239,6 +239,17 @@ static void notice_end(struct voxshm_link *link)
 	link->format->link_ended(link);
 }
 
+/* Guests that have ended since the last wait make room too. */
+static void notice_all_ends(struct voxshm_host *host)
+{
+	struct voxshm_link *link;
+
+	for (link = host->links; link; link = link->next) {
+		link_drain(link);
+		notice_end(link);
+	}
+}
+
 static void handle_link(struct voxshm_host *host, struct watch *watch)
 {
 	struct voxshm_link *link =
@@ -262,6 +273,10 @@ int host_link_new(struct voxshm_host *host, struct voxshm_link **out,
 		return error_set(error, -EBUSY, "%u ended links are waiting to be closed",
 				 host->undrained);
 	ret = host->format->link_new(host, &link, invitation, error);
+	if (ret == -EUSERS) {
+		notice_all_ends(host);
+		ret = host->format->link_new(host, &link, invitation, error);
+	}
 	if (ret)
 		goto deinit;
 	link->host = host;
@@ -376,8 +391,12 @@ static bool tell(struct voxshm_link *link, struct voxshm_event *event)
 	bool failed = link_state(link) == VOXSHM_LINK_FAILED;
 
 	event->link = link;
+	/* What a guest sends may be seen before its claim, which came first. */
+	if (!link->end->claimed && link->format->readable(link))
+		link_drain(link);
 	if (link->end->claimed && !link->attached_told) {
 		link->attached_told = true;
+		rewatch_link(link);
 		if (!link->ended)
 			link->format->link_attached(link);
 		event->type = VOXSHM_EVENT_ATTACHED;

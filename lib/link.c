@@ -227,6 +227,8 @@ static int try_recv(struct voxshm_link *link, struct voxshm_view *view)
 	if (__builtin_expect(link->kept.data != NULL, 0)) {
 		*view = link->kept;
 		link->kept.data = NULL;
+		link->messages_received++;
+		link->bytes_received += view->size;
 		return 0;
 	}
 	state = link_state(link);
@@ -288,6 +290,8 @@ ssize_t voxshm_recv_copy(struct voxshm_link *link, void *data, size_t size, int6
 		return ret;
 	if (view.size > size) {
 		link->kept = view;
+		link->messages_received--;
+		link->bytes_received -= view.size;
 		return -EMSGSIZE;
 	}
 	if (view.size)

@@ -56,6 +56,7 @@ struct voxshm_error {
 
 /**
  * enum voxshm_format - the layout of the shared memory
+ * @VOXSHM_FORMAT_DEFAULT: the native format
  * @VOXSHM_FORMAT_NATIVE: a window per guest; the default
  * @VOXSHM_FORMAT_VOX: the layout of vox-shm 0.3.1, one slot pool for all
  */

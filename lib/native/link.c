@@ -15,10 +15,12 @@ static int init_parts(struct native_link *native, enum native_side side)
 	native->mine = (void *)(window + geometry->sleep[side]);
 	native->theirs = (void *)(window + geometry->sleep[peer]);
 	native_producer_init(&native->producer, (void *)(window + geometry->ring[side]), capacity);
-	native_pool_view_init(&native->peer_pool, geometry, peer, window);
-	ret = native_pool_init(&native->pool, geometry, side, window);
+	ret = native_pool_view_init(&native->peer_pool, geometry, peer, window);
 	if (ret)
 		return ret;
+	ret = native_pool_init(&native->pool, geometry, side, window);
+	if (ret)
+		goto deinit_peer_pool;
 	ret = native_mappings_init(&native->mappings, geometry, side, window);
 	if (ret)
 		goto deinit_pool;
@@ -37,6 +39,8 @@ deinit_mappings:
 	native_mappings_deinit(&native->mappings);
 deinit_pool:
 	native_pool_deinit(&native->pool);
+deinit_peer_pool:
+	native_pool_view_deinit(&native->peer_pool);
 	return ret;
 }
 
@@ -46,6 +50,7 @@ static void deinit_parts(struct native_link *native)
 	native_received_deinit(&native->received);
 	native_mappings_deinit(&native->mappings);
 	native_pool_deinit(&native->pool);
+	native_pool_view_deinit(&native->peer_pool);
 }
 
 int native_link_new(struct native_link **out, const struct native_geometry *geometry,

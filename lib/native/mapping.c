@@ -90,6 +90,9 @@ static int renew(struct native_mapping *mapping, uint32_t map_id, struct end *en
 		return ret;
 	}
 	memory_free(&mapping->memory);
+	/* The peer has its own: only the pages are needed from here on. */
+	close(memory.fd);
+	memory.fd = -1;
 	mapping->memory = memory;
 	mapping->generation++;
 	return 0;
@@ -219,21 +222,30 @@ int native_received_map(struct native_received_table *received, uint32_t map_id,
 }
 
 const uint8_t *native_received_borrow(struct native_received_table *received,
-				      const struct mapping_ref *ref)
+				      const struct mapping_ref *ref, uint32_t *number)
 {
 	struct native_received *mapping = &received->table[ref->map_id];
 
-	if (ref->offset > mapping->memory.size || ref->length > mapping->memory.size - ref->offset)
+	if (mapping->borrowed || ref->offset > mapping->memory.size ||
+	    ref->length > mapping->memory.size - ref->offset)
 		return NULL;
-	mapping->borrowed++;
+	mapping->borrowed = true;
+	*number = mapping->released;
 	return mapping->memory.base + ref->offset;
 }
 
-void native_mapping_release(struct native_received_table *received, uint32_t map_id)
+int native_mapping_release(struct native_received_table *received, uint32_t map_id,
+			   uint32_t number)
 {
-	struct native_received *mapping = &received->table[map_id];
+	struct native_received *mapping;
 
-	mapping->borrowed--;
+	if (map_id >= received->count)
+		return -EINVAL;
+	mapping = &received->table[map_id];
+	if (!mapping->borrowed || mapping->released != number)
+		return -EINVAL;
+	mapping->borrowed = false;
 	mapping->released++;
 	shared_store_fenced_u32(&received->released[map_id], mapping->released); /* E, C */
+	return 0;
 }

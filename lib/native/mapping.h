@@ -80,7 +80,7 @@ struct native_offer {
 struct native_received {
 	struct memory memory;
 	uint32_t generation;
-	uint32_t borrowed;	/* views */
+	bool borrowed;		/* by one view: it is sent again only when idle */
 	uint32_t released;	/* private copy of the shared count */
 };
 
@@ -123,10 +123,15 @@ bool native_received_has(const struct native_received_table *received, uint32_t 
 int native_received_map(struct native_received_table *received, uint32_t map_id,
 			const struct native_offer *offer);
 
-/* Borrows a mapping that is there; the payload, or NULL when it lies outside. */
+/*
+ * Borrows a mapping that is there. *number is for the release.
+ * Return: the payload, or NULL when it lies outside or is borrowed already.
+ */
 const uint8_t *native_received_borrow(struct native_received_table *received,
-				      const struct mapping_ref *ref);
+				      const struct mapping_ref *ref, uint32_t *number);
 
-void native_mapping_release(struct native_received_table *received, uint32_t map_id);
+/* Return: 0, or -EINVAL when it is not borrowed under that number. */
+int native_mapping_release(struct native_received_table *received, uint32_t map_id,
+			   uint32_t number);
 
 #endif

@@ -146,8 +146,8 @@ int native_pool_unalloc(struct native_pool *pool, const struct slot_ref *ref)
 	return 0;
 }
 
-void native_pool_view_init(struct native_pool_view *view, const struct native_geometry *geometry,
-			   enum native_side sender, uint8_t *window)
+int native_pool_view_init(struct native_pool_view *view, const struct native_geometry *geometry,
+			  enum native_side sender, uint8_t *window)
 {
 	const struct native_parameters *parameters = &geometry->parameters;
 	uint32_t i;
@@ -159,5 +159,21 @@ void native_pool_view_init(struct native_pool_view *view, const struct native_ge
 			(shared_u32 *)(void *)(window + geometry->returns[sender][i]);
 		view->classes[i].slot_size = parameters->classes[i].slot_size;
 		view->classes[i].slot_count = parameters->classes[i].slot_count;
+		view->classes[i].borrowed = calloc(view->classes[i].slot_count, sizeof(uint32_t));
+		if (!view->classes[i].borrowed) {
+			native_pool_view_deinit(view);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+void native_pool_view_deinit(struct native_pool_view *view)
+{
+	uint32_t i;
+
+	for (i = 0; i < view->num_classes; i++) {
+		free(view->classes[i].borrowed);
+		view->classes[i].borrowed = NULL;
 	}
 }

@@ -79,37 +79,50 @@ static inline uint8_t *native_pool_data(const struct native_pool *pool, const st
 	return class->base + (uint64_t)ref->slot * class->slot_size;
 }
 
-/* The receiving side of the other's half pool: no state, only where it is. */
+/* The receiving side of the other's half pool, with what it has borrowed. */
 struct native_pool_view {
 	uint32_t num_classes;
 	struct {
 		const uint8_t *base;
 		shared_u32 *returns;
+		uint32_t *borrowed;	/* by slot: its generation, 0 = not borrowed */
 		uint32_t slot_size;
 		uint32_t slot_count;
 	} classes[VOXSHM_MAX_CLASSES];
 };
 
-void native_pool_view_init(struct native_pool_view *view, const struct native_geometry *geometry,
-			   enum native_side sender, uint8_t *window);
+/* Return: 0 or -ENOMEM. */
+int native_pool_view_init(struct native_pool_view *view, const struct native_geometry *geometry,
+			  enum native_side sender, uint8_t *window);
+void native_pool_view_deinit(struct native_pool_view *view);
 
-/* The slot's payload, or NULL when the reference is not one. */
-static inline const uint8_t *native_pool_view_data(const struct native_pool_view *view,
-						   const struct slot_ref *ref)
+/*
+ * Borrows a slot that was received. Return: its payload, or NULL when the
+ * reference is not one: out of bounds, or a slot that is borrowed already.
+ */
+static inline const uint8_t *native_slot_borrow(struct native_pool_view *view,
+						const struct slot_ref *ref)
 {
-	if (ref->class_index >= view->num_classes || ref->extent != 0 ||
+	if (ref->class_index >= view->num_classes || ref->extent != 0 || ref->generation == 0 ||
 	    ref->slot >= view->classes[ref->class_index].slot_count ||
-	    ref->length > view->classes[ref->class_index].slot_size)
+	    ref->length > view->classes[ref->class_index].slot_size ||
+	    view->classes[ref->class_index].borrowed[ref->slot])
 		return NULL;
+	view->classes[ref->class_index].borrowed[ref->slot] = ref->generation;
 	return view->classes[ref->class_index].base +
 	       (uint64_t)ref->slot * view->classes[ref->class_index].slot_size;
 }
 
-/* Gives a received slot back; the reference was checked when it came. */
-static inline void native_slot_return(const struct native_pool_view *view, uint8_t class_index,
-				      uint32_t slot, uint32_t generation)
+/* Gives a borrowed slot back. Return: 0, or -EINVAL when it is not borrowed. */
+static inline int native_slot_return(struct native_pool_view *view, uint32_t class_index,
+				     uint32_t slot, uint32_t generation)
 {
+	if (class_index >= view->num_classes || slot >= view->classes[class_index].slot_count ||
+	    view->classes[class_index].borrowed[slot] != generation || generation == 0)
+		return -EINVAL;
+	view->classes[class_index].borrowed[slot] = 0;
 	shared_store_fenced_u32(&view->classes[class_index].returns[slot], generation); /* D, C */
+	return 0;
 }
 
 #endif

@@ -9,10 +9,12 @@
 
 enum view_kind {
 	VIEW_RELEASED,
-	VIEW_INLINE,		/* token: position, entry size */
-	VIEW_SLOT,		/* class index in the next byte; token: slot, generation */
-	VIEW_MAPPING,		/* token: map id */
+	VIEW_INLINE,		/* entry's number above; token: position, entry size */
+	VIEW_SLOT,		/* class index above; token: slot, generation */
+	VIEW_MAPPING,		/* token: map id, number of the borrow */
 };
+
+#define VIEW_KIND_BITS 8
 
 void native_publish_space(struct native_link *native)
 {
@@ -21,12 +23,17 @@ void native_publish_space(struct native_link *native)
 }
 
 /* Releases ring lines; the room goes back when enough of it is due or waited for. */
-static void release_lines(struct native_link *native, uint32_t position, uint32_t size)
+static int release_lines(struct native_link *native, uint32_t position, uint32_t size,
+			 uint32_t number)
 {
-	native_ring_release(&native->consumer, position, size);
+	int ret = native_ring_release(&native->consumer, position, size, number);
+
+	if (__builtin_expect(ret, 0))
+		return ret;
 	if (native_ring_due(&native->consumer) ||
 	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0))
 		native_publish_space(native);
+	return 0;
 }
 
 static inline uint64_t body_word(const struct native_entry *entry, unsigned int index)
@@ -45,15 +52,18 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
 		.generation = (uint32_t)second,
 		.length = (uint32_t)(second >> 32),
 	};
-	const uint8_t *data = native_pool_view_data(&native->peer_pool, &ref);
+	const uint8_t *data;
 
-	if (!data || ref.length > native->link.max_payload)
+	if (ref.length > native->link.max_payload)
+		return link_fail(&native->link, "it sent more than max_payload");
+	data = native_slot_borrow(&native->peer_pool, &ref);
+	if (!data)
 		return link_fail(&native->link, "it referred to a slot that is not there");
 	*view = (struct voxshm_view){
 		.data = data,
 		.size = ref.length,
 		.token = (uint64_t)ref.generation << 32 | ref.slot,
-		.kind = VIEW_SLOT | (uint32_t)ref.class_index << 8,
+		.kind = VIEW_SLOT | (uint32_t)ref.class_index << VIEW_KIND_BITS,
 	};
 	return 0;
 }
@@ -88,6 +98,7 @@ static int recv_mapping(struct native_link *native, const struct native_entry *e
 		.length = (uint32_t)third,
 	};
 	const uint8_t *data;
+	uint32_t number;
 	int ret;
 
 	if (ref.map_id >= native->received.count || ref.length > native->link.max_payload)
@@ -97,11 +108,14 @@ static int recv_mapping(struct native_link *native, const struct native_entry *e
 		if (ret)
 			return ret;
 	}
-	data = native_received_borrow(&native->received, &ref);
+	data = native_received_borrow(&native->received, &ref, &number);
 	if (!data)
-		return link_fail(&native->link, "it referred to bytes outside of a mapping");
+		return link_fail(&native->link, "it referred to a mapping that it may not");
 	*view = (struct voxshm_view){
-		.data = data, .size = ref.length, .token = ref.map_id, .kind = VIEW_MAPPING,
+		.data = data,
+		.size = ref.length,
+		.token = (uint64_t)number << 32 | ref.map_id,
+		.kind = VIEW_MAPPING,
 	};
 	return 0;
 }
@@ -126,9 +140,8 @@ static int recv_reference(struct native_link *native, const struct native_entry 
 	}
 	if (ret)
 		return ret;
-	native_ring_take(&native->consumer, entry);
-	release_lines(native, entry->position, frame_total_len(entry->header));
-	return 0;
+	return release_lines(native, entry->position, frame_total_len(entry->header),
+			     native_ring_take(&native->consumer, entry));
 }
 
 int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
@@ -160,8 +173,8 @@ int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
 		view->data = entry.payload;
 		view->size = length;
 		view->token = (uint64_t)total << 32 | entry.position;
-		view->kind = VIEW_INLINE;
-		native_ring_take(&native->consumer, &entry);
+		view->kind = VIEW_INLINE |
+			     native_ring_take(&native->consumer, &entry) << VIEW_KIND_BITS;
 	}
 	link->messages_received++;
 	link->bytes_received += view->size;
@@ -172,17 +185,25 @@ int native_release(struct voxshm_link *link, struct voxshm_view *view)
 {
 	struct native_link *native = native_link(link);
 	uint32_t low = (uint32_t)view->token, high = (uint32_t)(view->token >> 32);
+	uint32_t detail = view->kind >> VIEW_KIND_BITS;
+	int ret;
 
-	switch (view->kind & 0xff) {
+	switch (view->kind & ((1u << VIEW_KIND_BITS) - 1)) {
 	case VIEW_INLINE:
-		release_lines(native, low, high);
+		ret = release_lines(native, low, high, detail);
+		if (ret)
+			return ret;
 		break;
 	case VIEW_SLOT:
-		native_slot_return(&native->peer_pool, (uint8_t)(view->kind >> 8), low, high);
+		ret = native_slot_return(&native->peer_pool, detail, low, high);
+		if (ret)
+			return ret;
 		link_wake(link, &native->theirs->space);
 		break;
 	case VIEW_MAPPING:
-		native_mapping_release(&native->received, low);
+		ret = native_mapping_release(&native->received, low, high);
+		if (ret)
+			return ret;
 		link_wake(link, &native->theirs->space);
 		break;
 	default:

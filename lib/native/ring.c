@@ -91,8 +91,24 @@ int native_ring_follow_wrap(struct native_consumer *consumer, uint64_t marker,
 	return ret ? ret : -EBADMSG;
 }
 
-void native_ring_release_slow(struct native_consumer *consumer, uint32_t position, uint32_t size)
+/* Was the number given to an entry that is not yet released in order? */
+static bool is_outstanding(const struct native_consumer *consumer, uint32_t number)
 {
+	uint32_t mask = NATIVE_ENTRY_NUMBER_MASK;
+
+	return ((number - consumer->released_count) & mask) <
+	       ((consumer->taken_count - consumer->released_count) & mask);
+}
+
+int native_ring_release_slow(struct native_consumer *consumer, uint32_t position, uint32_t size,
+			     uint32_t number)
+{
+	if (!is_outstanding(consumer, number) ||
+	    (number == consumer->released_count && position != consumer->released) ||
+	    !is_aligned(position | size, CACHE_LINE) ||
+	    size == 0 || position >= consumer->capacity || size > consumer->capacity - position ||
+	    consumer->early_lines[position / CACHE_LINE])
+		return -EINVAL;
 	native_ring_clear(consumer, position, size);
 	consumer->early_lines[position / CACHE_LINE] = size;
 	consumer->early++;
@@ -100,7 +116,10 @@ void native_ring_release_slow(struct native_consumer *consumer, uint32_t positio
 		consumer->early_lines[consumer->released / CACHE_LINE] = 0;
 		consumer->early--;
 		consumer->released += size;
+		consumer->released_count = (consumer->released_count + 1) &
+					   NATIVE_ENTRY_NUMBER_MASK;
 		consumer->unpublished += size;
 		release_wrap(consumer);
 	}
+	return 0;
 }

@@ -35,6 +35,7 @@
 
 #define NATIVE_RING_MIN_CAPACITY (3 * CACHE_LINE)
 #define NATIVE_RING_MAX_CAPACITY (1u << 30)
+#define NATIVE_ENTRY_NUMBER_MASK 0xffffffu
 
 struct native_ring {
 	/* producer's line */
@@ -65,6 +66,8 @@ struct native_consumer {
 	uint32_t limit;			/* what no entry may pass */
 	uint32_t released;		/* all before it is zeroed and free */
 	uint32_t wrapped_at;		/* marker between released and cursor, or 0 */
+	uint32_t taken_count;		/* entries taken, modulo 2^24 */
+	uint32_t released_count;	/* of these, released in order */
 	uint32_t unpublished;		/* bytes between `read` and `released` */
 	uint32_t lazy;			/* so many may stay unpublished */
 	uint32_t early;			/* entries released before older ones */
@@ -198,11 +201,18 @@ static inline int native_ring_peek(struct native_consumer *consumer, struct nati
 	return 1;
 }
 
-/* Takes the entry that was peeked: the next peek looks behind it. */
-static inline void native_ring_take(struct native_consumer *consumer,
-				    const struct native_entry *entry)
+/*
+ * Takes the entry that was peeked: the next peek looks behind it.
+ * Return: its number, for the release; the entries are numbered as they come.
+ */
+static inline uint32_t native_ring_take(struct native_consumer *consumer,
+					const struct native_entry *entry)
 {
+	uint32_t number = consumer->taken_count;
+
 	consumer->cursor = entry->position + frame_total_len(entry->header);
+	consumer->taken_count = (number + 1) & NATIVE_ENTRY_NUMBER_MASK;
+	return number;
 }
 
 /* Return: is there something to peek at? For waits: the second half of C. */
@@ -221,24 +231,28 @@ static inline void native_ring_clear(struct native_consumer *consumer, uint32_t 
 		shared_poke_u64(native_line(consumer->ring, position), 0);
 }
 
-void native_ring_release_slow(struct native_consumer *consumer, uint32_t position, uint32_t size);
+int native_ring_release_slow(struct native_consumer *consumer, uint32_t position, uint32_t size,
+			     uint32_t number);
 
 /*
- * Gives an entry back, in any order; position and size as they were when it
- * was taken. Room returns to the producer in order, and only with
+ * Gives an entry back, in any order; position, size and number as they were
+ * when it was taken. Room returns to the producer in order, and only with
  * native_ring_publish_read().
+ * Return: 0, or -EINVAL when the entry is not a taken one.
  */
-static inline void native_ring_release(struct native_consumer *consumer, uint32_t position,
-				       uint32_t size)
+static inline int native_ring_release(struct native_consumer *consumer, uint32_t position,
+				      uint32_t size, uint32_t number)
 {
 	if (__builtin_expect(position != consumer->released ||
-			     (consumer->early | consumer->wrapped_at), 0)) {
-		native_ring_release_slow(consumer, position, size);
-		return;
-	}
+			     number != consumer->released_count ||
+			     number == consumer->taken_count ||
+			     (consumer->early | consumer->wrapped_at), 0))
+		return native_ring_release_slow(consumer, position, size, number);
 	native_ring_clear(consumer, position, size);
 	consumer->released = position + size;
+	consumer->released_count = (number + 1) & NATIVE_ENTRY_NUMBER_MASK;
 	consumer->unpublished += size;
+	return 0;
 }
 
 /* Is it time to publish? See lazy_room() in ring.c for why not earlier. */

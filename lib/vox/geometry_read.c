@@ -307,7 +307,7 @@ int vox_geometry_read_tables(struct vox_geometry *geometry, const uint8_t *base,
 {
 	struct part parts[FIXED_PARTS + VOXSHM_MAX_GUESTS];
 	uint32_t i, count = fixed_parts(geometry, parts);
-	const struct vox_directory *directory = (const void *)(base + geometry->directory);
+	const struct vox_directory *directory;
 	int ret;
 
 	for (i = PART_PEER_TABLE; i < count; i++) {
@@ -322,6 +322,7 @@ int vox_geometry_read_tables(struct vox_geometry *geometry, const uint8_t *base,
 	ret = read_rings(geometry, base, parts + count, error);
 	if (ret)
 		return ret;
+	directory = (const void *)(base + geometry->directory);
 	if (geometry->directory &&
 	    *(const volatile uint32_t *)&directory->capacity != VOX_MAX_EXTENTS - 1)
 		return bad(error, "extent directory: capacity is not %u", VOX_MAX_EXTENTS - 1);
