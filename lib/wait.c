@@ -10,7 +10,9 @@
  * Both threads of a side may sleep on the one descriptor. One of them polls;
  * the other waits for it on a condition variable and looks again whenever the
  * first came back, because the doorbell that was drained may have been meant
- * for it.
+ * for it. For the same reason a thread counts how often that happened before it
+ * arms, and does not wait when the count has moved. (tests/model/sleep_words.pml
+ * shows what is lost otherwise.)
  */
 #include <errno.h>
 #include <poll.h>
@@ -109,25 +111,44 @@ static int poll_end(struct voxshm_link *link, int64_t deadline)
 	return ret ? 0 : -ETIMEDOUT;
 }
 
-/* Sleeps until there may be news. The sleep words are set already. */
-static int sleep_for_news(struct voxshm_link *link, int64_t deadline)
+static uint64_t count_wakes(struct waiters *waiters)
+{
+	uint64_t wakes;
+
+	pthread_mutex_lock(&waiters->lock);
+	wakes = waiters->wakes;
+	pthread_mutex_unlock(&waiters->lock);
+	return wakes;
+}
+
+/* Waits, with the lock, for the thread that polls. */
+static int follow(struct waiters *waiters, uint64_t wakes, int64_t deadline)
+{
+	struct timespec until = to_timespec(deadline);
+	int ret = 0;
+
+	while (waiters->wakes == wakes && ret == 0)
+		ret = deadline < 0 ?
+			pthread_cond_wait(&waiters->woken, &waiters->lock) :
+			pthread_cond_timedwait(&waiters->woken, &waiters->lock, &until);
+	return -ret;
+}
+
+/*
+ * Sleeps until there may be news. The sleep words are set already; `wakes` was
+ * counted before that.
+ */
+static int sleep_for_news(struct voxshm_link *link, uint64_t wakes, int64_t deadline)
 {
 	struct waiters *waiters = &link->waiters;
-	struct timespec until;
-	uint64_t wakes;
 	int ret = 0;
 
 	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
 	pthread_mutex_lock(&waiters->lock);
-	if (waiters->polling) {
-		wakes = waiters->wakes;
-		until = to_timespec(deadline);
-		while (waiters->wakes == wakes && ret == 0)
-			ret = deadline < 0 ?
-				pthread_cond_wait(&waiters->woken, &waiters->lock) :
-				pthread_cond_timedwait(&waiters->woken, &waiters->lock, &until);
+	if (waiters->polling || waiters->wakes != wakes) {
+		ret = follow(waiters, wakes, deadline);
 		pthread_mutex_unlock(&waiters->lock);
-		return -ret;
+		return ret;
 	}
 	waiters->polling = true;
 	pthread_mutex_unlock(&waiters->lock);
@@ -144,13 +165,15 @@ static int sleep_for_news(struct voxshm_link *link, int64_t deadline)
 
 int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)
 {
+	uint64_t wakes;
 	int ret = 0;
 
 	if (spin(link, interest, deadline))
 		return 0;
+	wakes = count_wakes(&link->waiters);
 	link->format->arm(link, interest);
 	if (!link_ready(link, interest))
-		ret = sleep_for_news(link, deadline);
+		ret = sleep_for_news(link, wakes, deadline);
 	link->format->disarm(link, interest);
 	return ret;
 }
