@@ -110,8 +110,8 @@ static void say_started(const struct demo *demo, const struct demo_member *membe
 		say(demo, "Guest 3 (process %d) sends small messages without end.\n",
 		    (int)status->pid);
 	else
-		say(demo, "A new guest (process %d) takes the free place 3: life %u of it, after "
-		    "life %u.\n", (int)status->pid, status->epoch,
+		say(demo, "A new guest (process %d) takes its place: peer id %u again, in epoch "
+		    "%u after %u.\n", (int)status->pid, status->peer_id, status->epoch,
 		    demo->members[DEMO_VICTIM].status.epoch);
 }
 

@@ -72,6 +72,8 @@ static void tell(struct reception *r, enum reception_news news, struct guest *gu
 	char text[STATUS_TEXT];
 
 	(void)data, (void)size;
+	if (r->done)
+		return;
 	switch (news) {
 	case NEWS_ATTACHED:
 	case NEWS_REFUSED:
@@ -99,10 +101,8 @@ static void tell(struct reception *r, enum reception_news news, struct guest *gu
 			    status_text(text, &guest->status));
 		break;
 	}
-	/* The first of these is all that there is to tell. */
-	if (!r->done)
-		summarise(recv, guest);
 	r->done = true;
+	summarise(recv, guest);
 }
 
 static int recv_run(struct reception *r)

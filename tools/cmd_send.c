@@ -56,6 +56,7 @@ static int connect_problem(struct send *send, int error, const char *text)
 		return problem_set(&send->problem, "no host listens on %s; start one with: voxshm "
 				   "recv %s FILE", send->address, send->address);
 	case -ETIMEDOUT:
+	case -EAGAIN:
 		return problem_set(&send->problem, "the host on %s does not answer; look at it, or "
 				   "wait longer with --timeout", send->address);
 	case -EUSERS:
@@ -90,7 +91,8 @@ static int connect_host(struct send *send)
 		if (stop_signal())
 			return problem_set(&send->problem, "stopped by a signal before the host "
 					   "was there");
-		if ((result != -ENOENT && result != -ECONNREFUSED && result != -EINTR) || left == 0)
+		if ((result != -ENOENT && result != -ECONNREFUSED && result != -EAGAIN &&
+		     result != -EINTR) || left == 0)
 			return connect_problem(send, result, error.text);
 		nanosleep(&nap, NULL);
 	}

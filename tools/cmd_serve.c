@@ -161,7 +161,7 @@ static void tell(struct reception *r, enum reception_news news, struct guest *gu
 		r->done = true;
 }
 
-static void tell_listening(struct reception *r)
+static int tell_listening(struct reception *r)
 {
 	struct serve *serve = r->data;
 	const char *backend = voxshm_backend_name(r->host);
@@ -174,7 +174,7 @@ static void tell_listening(struct reception *r)
 		printf("listening on %s (%s backend, %s format); stop it with Ctrl-C\n"
 		       "to send to it: voxshm send %s FILE\n", r->address, backend, format,
 		       r->address);
-	fflush(stdout);
+	return fflush(stdout);
 }
 
 static int serve_run(struct reception *r)
@@ -185,10 +185,8 @@ static int serve_run(struct reception *r)
 
 	stop_catch();
 	result = reception_open(r, &problem);
-	if (result == 0) {
-		tell_listening(r);
+	if (result == 0 && tell_listening(r) == 0)
 		result = reception_run(r, &problem);
-	}
 	reception_close(r);
 	destination_close(&r->destination);
 	if (result < 0)

@@ -174,20 +174,33 @@ static ssize_t fill(struct sending *s, uint8_t *bytes, size_t room)
 	}
 }
 
+/* Bytes that the next piece may have: of a file, no more than were announced. */
+static size_t piece_room(const struct sending *s)
+{
+	size_t room = s->chunk - sizeof(struct transfer_data);
+	uint64_t left = (uint64_t)s->source->stat.st_size - s->outgoing->bytes;
+
+	return !s->source->is_stream && left < room ? (size_t)left : room;
+}
+
 /* One message full of bytes. Return: 1, 0 at the end, -1. */
 static int send_piece(struct sending *s)
 {
 	struct transfer_data header = { .type = TRANSFER_DATA, .offset = s->outgoing->bytes };
+	size_t room = piece_room(s);
 	struct voxshm_loan loan;
 	ssize_t size;
 	int error;
 
+	if (room == 0)
+		return 0;
 	do
-		error = voxshm_loan(s->link, s->chunk, &loan, progress_wait(&s->progress));
+		error = voxshm_loan(s->link, sizeof(header) + room, &loan,
+				    progress_wait(&s->progress));
 	while (error && again(s, error));
 	if (error)
 		return -1;
-	size = fill(s, (uint8_t *)loan.data + sizeof(header), s->chunk - sizeof(header));
+	size = fill(s, (uint8_t *)loan.data + sizeof(header), room);
 	if (size <= 0) {
 		voxshm_abort(s->link, &loan);
 		return (int)size;

@@ -24,6 +24,7 @@ clang             the second compiler
 g++               the public headers must compile as C++
 valgrind          the unit tests again, watching memory
 spin              the models of the algorithms
+pkg-config        the line by which the README's programs are compiled
 man-db            the man pages must format without a warning
 "
 
