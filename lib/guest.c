@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,7 +25,8 @@ static int find_format(int segment_fd, const struct format **format, struct voxs
 
 	size = pread(segment_fd, &header, sizeof(header), 0);
 	if (size < 0)
-		return error_errno(error, -errno, "cannot read the host's segment");
+		return error_set(error, -EBADMSG, "the host's segment is not memory: %s",
+				 strerrordesc_np(errno));
 	if ((size_t)size < sizeof(header))
 		return error_set(error, -EBADMSG, "the host's segment is truncated: %zd bytes",
 				 size);

@@ -396,6 +396,7 @@ static bool tell(struct voxshm_link *link, struct voxshm_event *event)
 		link_drain(link);
 	if (link->end->claimed && !link->attached_told) {
 		link->attached_told = true;
+		link->known = true;
 		rewatch_link(link);
 		if (!link->ended)
 			link->format->link_attached(link);
@@ -430,7 +431,11 @@ static int look(struct voxshm_host *host, struct voxshm_event *events, int count
 
 	for (; link && found < count; link = next) {
 		next = link == last ? NULL : link->hot_next;
-		if (tell(link, &events[found])) {
+		/* A caller that was invited and never came: nobody knows the link. */
+		if (!link->known && !link->end->claimed &&
+		    link_state(link) > VOXSHM_LINK_ATTACHED)
+			voxshm_link_close(link);
+		else if (tell(link, &events[found])) {
 			found++;
 			link->idle_looks = 0;
 			if (link->hot) {

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -22,6 +23,7 @@ int link_init(struct voxshm_link *link, const struct format *format, struct end 
 	link->end = end;
 	link->spin_ns = LINK_DEFAULT_SPIN_NS;
 	link->poll_fd = -1;
+	link->kick_fd = -1;
 	return waiters_init(&link->waiters);
 }
 
@@ -29,6 +31,8 @@ void link_deinit(struct voxshm_link *link)
 {
 	if (link->poll_fd >= 0)
 		close(link->poll_fd);
+	if (link->kick_fd >= 0)
+		close(link->kick_fd);
 	waiters_deinit(&link->waiters);
 	link->end->ops->free(link->end);
 }
@@ -58,20 +62,47 @@ int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, 
 	return link->format->object(link, map_id, generation, size, fd);
 }
 
-void link_drain(struct voxshm_link *link)
+/* Has the peer come, or ended? Under waiters.lock. */
+static void update_state(struct voxshm_link *link)
 {
 	struct end *end = link->end;
 
-	pthread_mutex_lock(&link->waiters.lock);
-	if (end->ops->drain(end, link))
-		link_fail(link, "it sent a malformed control message");
 	if (end->claimed)
 		set_state(link, VOXSHM_LINK_ATTACHED);
 	if (end->left)
 		set_state(link, VOXSHM_LINK_LEFT);
 	if (end_check_exit(end) || end->hangup)
 		set_state(link, VOXSHM_LINK_DIED);
+}
+
+/*
+ * What is drained may have been meant for another thread: for one that sleeps
+ * or is about to (it sees the count of wakes move), for a poll of the
+ * application's own (the kick makes its descriptor readable), for the host.
+ */
+void link_drain_locked(struct voxshm_link *link)
+{
+	struct waiters *waiters = &link->waiters;
+
+	if (link->end->ops->drain(link->end, link))
+		link_fail(link, "it sent a malformed control message");
+	update_state(link);
+	waiters->wakes++;
+	pthread_cond_broadcast(&waiters->woken);
+	if (link->poll_armed)
+		eventfd_write(link->kick_fd, 1);
+}
+
+void link_drain(struct voxshm_link *link)
+{
+	pthread_mutex_lock(&link->waiters.lock);
+	if (link->waiters.polling)
+		update_state(link);
+	else
+		link_drain_locked(link);
 	pthread_mutex_unlock(&link->waiters.lock);
+	if (link->host)
+		host_heat(link);
 }
 
 bool link_ready(struct voxshm_link *link, unsigned int interest)
@@ -309,26 +340,57 @@ int voxshm_release(struct voxshm_link *link, struct voxshm_view *view)
 
 /* Waiting ------------------------------------------------------------------ */
 
+/* The descriptors that the poll descriptor watches. Return: 0 or -errno. */
+static int watch_ends(struct voxshm_link *link, int poll_fd)
+{
+	const int fds[] = { link->end->wake_fd, link->end->pidfd, link->kick_fd };
+	struct epoll_event event = { .events = EPOLLIN };
+	size_t i;
+
+	for (i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+		if (fds[i] >= 0 && epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event) < 0)
+			return -errno;
+	return 0;
+}
+
 int voxshm_link_fd(struct voxshm_link *link)
 {
-	struct epoll_event event = { .events = EPOLLIN };
-	int fd;
+	int fd, ret;
 
 	if (link->poll_fd >= 0)
 		return link->poll_fd;
 	fd = epoll_create1(EPOLL_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (epoll_ctl(fd, EPOLL_CTL_ADD, link->end->wake_fd, &event) < 0 ||
-	    (link->end->pidfd >= 0 &&
-	     epoll_ctl(fd, EPOLL_CTL_ADD, link->end->pidfd, &event) < 0)) {
-		int ret = -errno;
-
-		close(fd);
-		return ret;
+	link->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (link->kick_fd < 0) {
+		ret = -errno;
+		goto close_fd;
 	}
+	ret = watch_ends(link, fd);
+	if (ret)
+		goto close_kick;
 	link->poll_fd = fd;
 	return fd;
+
+close_kick:
+	close(link->kick_fd);
+	link->kick_fd = -1;
+close_fd:
+	close(fd);
+	return ret;
+}
+
+/* Whether drains must kick the poll descriptor; clears an old kick. */
+static void set_poll_armed(struct voxshm_link *link, bool armed)
+{
+	eventfd_t kicks;
+
+	pthread_mutex_lock(&link->waiters.lock);
+	link->poll_armed = armed && link->kick_fd >= 0;
+	if (link->kick_fd >= 0)
+		eventfd_read(link->kick_fd, &kicks);
+	pthread_mutex_unlock(&link->waiters.lock);
 }
 
 int voxshm_link_arm(struct voxshm_link *link, unsigned int interest)
@@ -337,14 +399,18 @@ int voxshm_link_arm(struct voxshm_link *link, unsigned int interest)
 
 	if (interest & ~(VOXSHM_READABLE | VOXSHM_WRITABLE))
 		return -EINVAL;
+	set_poll_armed(link, false);
 	link_drain(link);
+	set_poll_armed(link, true);
 	link->format->arm(link, interest);
 	if ((interest & VOXSHM_READABLE) && link_ready(link, VOXSHM_READABLE))
 		ready |= VOXSHM_READABLE;
 	if ((interest & VOXSHM_WRITABLE) && link_ready(link, VOXSHM_WRITABLE))
 		ready |= VOXSHM_WRITABLE;
-	if (ready)
+	if (ready) {
 		link->format->disarm(link, interest);
+		set_poll_armed(link, false);
+	}
 	return (int)ready;
 }
 

@@ -50,7 +50,9 @@ struct voxshm_link {
 	_Atomic uint32_t vain_tries;
 
 	struct waiters waiters;
-	int poll_fd;		/* epoll of wake_fd and pidfd; -1 until asked for */
+	int poll_fd;		/* epoll of what can tell something; -1 until asked for */
+	int kick_fd;		/* an eventfd in it: somebody else drained */
+	bool poll_armed;	/* under waiters.lock */
 
 	/* the sending thread's */
 	uint64_t messages_sent, bytes_sent, mappings_made;
@@ -69,6 +71,7 @@ struct voxshm_link {
 	uint32_t idle_looks;
 	int64_t end_time;	/* when the end was seen */
 	bool hot;		/* in the host's list of links to look at */
+	bool known;		/* to the application: closing is its task */
 	bool attached_told, end_told;
 	bool ended;		/* the peer slot is free again */
 };
@@ -84,8 +87,17 @@ int link_fail(struct voxshm_link *link, const char *reason);
 int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
 		int fd);
 
-/* Drains the end and looks whether it ended. */
+/*
+ * Drains the end and looks whether it ended. While a thread polls it is left to
+ * that thread: its poll returns as long as there is something to drain.
+ */
 void link_drain(struct voxshm_link *link);
+
+/* The same for the thread that polls, under waiters.lock. */
+void link_drain_locked(struct voxshm_link *link);
+
+/* Drains, or waits until the thread that polls has done it. */
+void link_drain_wait(struct voxshm_link *link);
 
 /* Is there now what the thread waits for (VOXSHM_READABLE, VOXSHM_WRITABLE)? */
 bool link_ready(struct voxshm_link *link, unsigned int interest);

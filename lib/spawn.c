@@ -51,6 +51,7 @@ int voxshm_host_ticket(struct voxshm_host *host, int *ticket, struct voxshm_link
 		goto close_sockets;
 	}
 	close(sockets[0]);
+	(*link)->known = true;
 	*ticket = sockets[1];
 	return 0;
 

@@ -153,14 +153,29 @@ static int sleep_for_news(struct voxshm_link *link, uint64_t wakes, int64_t dead
 	waiters->polling = true;
 	pthread_mutex_unlock(&waiters->lock);
 	ret = poll_end(link, deadline);
-	if (ret == 0)
-		link_drain(link);
 	pthread_mutex_lock(&waiters->lock);
 	waiters->polling = false;
-	waiters->wakes++;
-	pthread_cond_broadcast(&waiters->woken);
+	/* Also one that gives up hands over: another has to poll now. */
+	link_drain_locked(link);
 	pthread_mutex_unlock(&waiters->lock);
 	return ret;
+}
+
+/*
+ * A thread that polls has not drained yet, and will as long as there is
+ * something: its poll cannot miss that.
+ */
+void link_drain_wait(struct voxshm_link *link)
+{
+	struct pollfd pollfd = { .fd = link->end->wake_fd, .events = POLLIN };
+	struct waiters *waiters = &link->waiters;
+
+	pthread_mutex_lock(&waiters->lock);
+	if (!waiters->polling)
+		link_drain_locked(link);
+	else if (poll(&pollfd, 1, 0) > 0)
+		follow(waiters, waiters->wakes, -1);
+	pthread_mutex_unlock(&waiters->lock);
 }
 
 int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)

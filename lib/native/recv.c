@@ -68,17 +68,28 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
 	return 0;
 }
 
+static struct native_offer take_offer(struct native_link *native, const struct mapping_ref *ref)
+{
+	struct waiters *waiters = &native->link.waiters;
+	struct native_offer offer;
+
+	pthread_mutex_lock(&waiters->lock);
+	offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
+	pthread_mutex_unlock(&waiters->lock);
+	return offer;
+}
+
 /* The peer offered it before it committed the frame: it has come already. */
 static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 {
 	struct voxshm_link *link = &native->link;
-	struct native_offer offer;
+	struct native_offer offer = take_offer(native, ref);
 	int ret;
 
-	link_drain(link);
-	pthread_mutex_lock(&link->waiters.lock);
-	offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
-	pthread_mutex_unlock(&link->waiters.lock);
+	if (offer.fd < 0) {
+		link_drain_wait(link);
+		offer = take_offer(native, ref);
+	}
 	if (offer.fd < 0)
 		return link_fail(link, "it referred to a mapping that it never offered");
 	ret = native_received_map(&native->received, ref->map_id, &offer);
