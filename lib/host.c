@@ -179,6 +179,7 @@ static bool cool(struct voxshm_host *host, struct voxshm_link *link)
 		return false;
 	}
 	hot_remove(host, link);
+	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
 	return true;
 }
 

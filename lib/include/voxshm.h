@@ -221,7 +221,7 @@ struct voxshm_loan {
  * @messages_received: messages received
  * @bytes_received: their payload bytes
  * @doorbells_rung: wake-ups given to the peer, one system call each
- * @sleeps: times this side slept
+ * @sleeps: times this side slept, or its host put the link to sleep
  * @mappings_made: payload mappings created or renewed for sending
  */
 struct voxshm_counters {

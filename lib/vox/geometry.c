@@ -136,7 +136,7 @@ int vox_geometry_compute(struct vox_geometry *geometry,
 	if (ret)
 		return ret;
 	geometry->max_size = config->max_size ? config->max_size : geometry->total_size;
-	if (geometry->max_size < geometry->total_size || geometry->max_size > INT64_MAX)
+	if (geometry->max_size < geometry->total_size || geometry->max_size > VOX_MAX_SIZE)
 		return error_set(error, -EINVAL,
 				 "max_size is %llu, and the segment begins with %llu bytes",
 				 (unsigned long long)geometry->max_size,

@@ -22,6 +22,7 @@
 #include "voxshm_segment.h"
 
 #define VOX_MAX_MAPPINGS 4096u
+#define VOX_MAX_SIZE (1ull << 46)	/* of a segment: what address spaces hold */
 #define VOX_DEFAULT_GUESTS 16u
 #define VOX_DEFAULT_RING (256u << 10)
 #define VOX_DEFAULT_PAYLOAD (1u << 30)

@@ -55,7 +55,7 @@ static int check_sizes(const struct segment_header *header, uint64_t file_size,
 {
 	uint64_t current_size = shared_peek_u64(&header->current_size);
 
-	if (header->total_size < SEGMENT_HEADER_SIZE || header->total_size > INT64_MAX)
+	if (header->total_size < SEGMENT_HEADER_SIZE || header->total_size > VOX_MAX_SIZE)
 		return bad(error, "header: total_size is %llu",
 			   (unsigned long long)header->total_size);
 	if (current_size < header->total_size)
@@ -111,7 +111,7 @@ static int read_extension(struct vox_geometry *geometry, const struct segment_ex
 	if (extension->pool_offset)
 		return bad(error, "header extension: pool offset is %u, not 0",
 			   extension->pool_offset);
-	if (extension->window_size < current_size || extension->window_size > INT64_MAX)
+	if (extension->window_size < current_size || extension->window_size > VOX_MAX_SIZE)
 		return bad(error, "header extension: the size limit is %llu, and the segment has "
 				  "%llu bytes", (unsigned long long)extension->window_size,
 			   (unsigned long long)current_size);

@@ -1,26 +1,292 @@
 /* SPDX-License-Identifier: MIT */
-/* vox/link.c - placeholder until the vox link is written. */
-#include <errno.h>
+/* vox/link.c - puts a vox link together and takes it apart; see vox.h. */
+#include <stdlib.h>
 
-#include "error.h"
-#include "format.h"
+#include "vox/vox.h"
 
-static int host_init(struct voxshm_host *host, struct voxshm_error *error)
+/* How long a wait that nobody may end lasts at first, and at most. */
+#define FIRST_NAP_NS 1000000ll
+#define LONGEST_NAP_NS 256000000ll
+
+/* Making ----------------------------------------------------------------------------- */
+
+/* Payload sizes below the result travel in the ring: 8 + n within the threshold. */
+static uint32_t inline_end(const struct vox_geometry *geometry)
 {
-	(void)host;
-	return error_set(error, -ENOSYS, "the vox format has no links yet");
+	uint32_t threshold = vox_geometry_inline_threshold(geometry);
+	uint32_t max_entry = vox_ring_max_entry(geometry->ring_capacity);
+	uint32_t largest = threshold < max_entry ? threshold : max_entry;
+
+	return largest < FRAME_HEADER_SIZE ? 0 : largest - FRAME_HEADER_SIZE + 1;
 }
 
-static int join(struct voxshm_link **link, const struct invitation *invitation,
-		struct voxshm_error *error)
+/*
+ * How much released room may stay unpublished: a quarter of the ring, but
+ * never so much that a producer could wait for an empty ring. An entry of n
+ * bytes that fits neither behind nor before u bytes needs capacity < 2n + u.
+ */
+static uint32_t lazy_room(const struct vox_geometry *geometry, uint32_t inline_sizes)
 {
-	(void)link;
-	(void)invitation;
-	return error_set(error, -ENOSYS, "the vox format has no links yet");
+	uint32_t largest = inline_sizes ? vox_entry_size(inline_sizes - 1) : 0;
+	uint32_t quarter = geometry->ring_capacity / 4;
+
+	if (largest < VOX_MAPPING_ENTRY)
+		largest = VOX_MAPPING_ENTRY;
+	if (2 * largest >= geometry->ring_capacity)
+		return 0;
+	return geometry->ring_capacity - 2 * largest < quarter ?
+		geometry->ring_capacity - 2 * largest : quarter;
+}
+
+static int init_ring_ends(struct vox_link *vox, uint32_t peer, enum vox_side side)
+{
+	const struct vox_geometry *geometry = &vox->segment->geometry;
+	uint32_t capacity = geometry->ring_capacity, *early;
+	enum vox_side other = side == VOX_HOST ? VOX_GUEST : VOX_HOST;
+	int ret;
+
+	ret = vox_producer_init(&vox->producer, vox_peer_ring(vox->segment, peer, side), capacity);
+	if (ret)
+		return ret;
+	early = calloc(vox_ring_early_words(capacity), sizeof(*early));
+	if (!early)
+		return -ENOMEM;
+	ret = vox_consumer_init(&vox->consumer, vox_peer_ring(vox->segment, peer, other),
+				capacity, early);
+	if (ret) {
+		free(early);
+		vox->consumer.early = NULL;
+	}
+	return ret;
+}
+
+static void init_shared_words(struct vox_link *vox, uint32_t peer, enum vox_side side)
+{
+	struct vox_link_block *block = vox_link_block(vox->segment, peer);
+
+	if (!block)
+		return;
+	vox->mine = &block->sleep[side];
+	vox->theirs = &block->sleep[side == VOX_HOST ? VOX_GUEST : VOX_HOST];
+	vox->sender_intent = &block->side[side].intents[VOX_SENDER];
+	vox->receiver_intent = &block->side[side].intents[VOX_RECEIVER];
+}
+
+static int init_parts(struct vox_link *vox, uint32_t peer, enum vox_side side)
+{
+	const struct vox_geometry *geometry = &vox->segment->geometry;
+	enum vox_side other = side == VOX_HOST ? VOX_GUEST : VOX_HOST;
+	int ret;
+
+	init_shared_words(vox, peer, side);
+	vox->inline_end = inline_end(geometry);
+	vox->lazy_room = lazy_room(geometry, vox->inline_end);
+	if (vox_pool_max_slot(&vox->segment->pool) >= VOX_LENGTH_PREFIX)
+		vox->slot_end = vox_pool_max_slot(&vox->segment->pool) - VOX_LENGTH_PREFIX + 1;
+	vox->nap = FIRST_NAP_NS;
+	vox->holder = vox_pool_new_holder(&vox->segment->pool);
+	vox->unread.holder = vox->holder;
+	if (side == VOX_HOST) {
+		vox->last_released = calloc(geometry->max_mappings, sizeof(*vox->last_released));
+		if (!vox->last_released)
+			return -ENOMEM;
+	}
+	ret = vox_mappings_init(&vox->mappings, vox->segment, peer, side);
+	if (ret)
+		goto free_released;
+	ret = vox_received_init(&vox->received, vox->segment, peer, other);
+	if (ret)
+		goto deinit_mappings;
+	ret = init_ring_ends(vox, peer, side);
+	if (ret)
+		goto deinit_received;
+	return 0;
+
+deinit_received:
+	vox_received_deinit(&vox->received);
+deinit_mappings:
+	vox_mappings_deinit(&vox->mappings);
+free_released:
+	free((void *)vox->last_released);
+	return ret;
+}
+
+static void deinit_parts(struct vox_link *vox)
+{
+	free((void *)vox->last_released);
+	free(vox->consumer.early);
+	vox_received_deinit(&vox->received);
+	vox_mappings_deinit(&vox->mappings);
+}
+
+int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct vox_end *end)
+{
+	struct vox_link *vox;
+	int ret;
+
+	vox = aligned_alloc(CACHE_LINE, align_up(sizeof(*vox), CACHE_LINE));
+	if (!vox)
+		return -ENOMEM;
+	memset(vox, 0, sizeof(*vox));
+	vox->segment = segment;
+	vox->end = end;
+	ret = init_parts(vox, end->peer_id, end->is_host ? VOX_HOST : VOX_GUEST);
+	if (ret)
+		goto free_vox;
+	ret = link_init(&vox->link, &vox_format, &end->end);
+	if (ret)
+		goto deinit;
+	vox->link.max_payload = segment->geometry.max_payload;
+	vox->link.is_host = end->is_host;
+	vox->link.peer_id = end->peer_id;
+	vox->link.epoch = end->epoch;
+	*out = vox;
+	return 0;
+
+deinit:
+	deinit_parts(vox);
+free_vox:
+	free(vox);
+	return ret;
+}
+
+void vox_link_free(struct voxshm_link *link)
+{
+	struct vox_link *vox = vox_link(link);
+
+	if (link->is_host) {
+		vox_host_link_forget(vox);
+		vox_free_all_held(vox->segment, vox->holder);
+		vox_unread_deinit(&vox->unread);
+	} else {
+		vox_pool_free_all_held(&vox->segment->pool, vox->holder, vox->receiver_intent);
+	}
+	deinit_parts(vox);
+	if (!link->is_host)
+		voxshm_segment_free(vox->segment);
+	/* The end last: its hang-up says that this side touches nothing any more. */
+	link_deinit(link);
+	free(vox);
+}
+
+int vox_link_free_slot(struct vox_link *vox, const struct vox_slot_ref *ref,
+		       enum vox_thread thread)
+{
+	struct voxshm_segment *segment = vox->segment;
+	int ret;
+
+	if (!vox->buried)
+		return vox_pool_free_held(&segment->pool, ref, vox->holder,
+					  thread == VOX_SENDER ? vox->sender_intent :
+								 vox->receiver_intent);
+	/* The link block is the next life's now. */
+	pthread_mutex_lock(&segment->lock);
+	ret = vox_pool_free_held(&segment->pool, ref, vox->holder,
+				 &vox_directory(segment)->host_intents[VOX_RECEIVER]);
+	pthread_mutex_unlock(&segment->lock);
+	return ret;
+}
+
+void vox_ring_stranger(struct vox_link *vox)
+{
+	atomic_fetch_add_explicit(&vox->link.doorbells_rung, 1, memory_order_relaxed);
+	vox->link.end->ops->ring(vox->link.end);
+}
+
+/* Waiting ------------------------------------------------------------------------------- */
+
+/*
+ * Some news comes without a ring: a slot that another guest freed, room in the
+ * control socket, a vox-shm guest that has come, a vox-shm peer one of whose
+ * threads took the other's ring (drain() then rings it again). A wait for
+ * these looks again after a while, which grows while nothing happens.
+ */
+static bool must_nap(const struct vox_link *vox, unsigned int interest)
+{
+	if (!vox_is_ours(vox))
+		return true;
+	return (interest & VOXSHM_WRITABLE) &&
+	       (vox->lack == VOX_LACK_SLOT || vox->lack == VOX_LACK_CONTROL);
+}
+
+/* Each thread looks at what it did itself. */
+static bool has_progressed(struct vox_link *vox, unsigned int interest)
+{
+	bool progressed = false;
+
+	if ((interest & VOXSHM_READABLE) &&
+	    vox->received_at_nap != vox->link.messages_received) {
+		vox->received_at_nap = vox->link.messages_received;
+		progressed = true;
+	}
+	if ((interest & VOXSHM_WRITABLE) && vox->sent_at_nap != vox->link.messages_sent) {
+		vox->sent_at_nap = vox->link.messages_sent;
+		progressed = true;
+	}
+	return progressed;
+}
+
+static void set_nap(struct vox_link *vox, unsigned int interest)
+{
+	struct voxshm_link *link = &vox->link;
+
+	pthread_mutex_lock(&link->waiters.lock);
+	vox->nap = has_progressed(vox, interest) ? FIRST_NAP_NS : 2 * vox->nap;
+	if (vox->nap > LONGEST_NAP_NS)
+		vox->nap = LONGEST_NAP_NS;
+	vox_end_set_timer(vox->end, vox->nap);
+	pthread_mutex_unlock(&link->waiters.lock);
+}
+
+static void arm(struct voxshm_link *link, unsigned int interest)
+{
+	struct vox_link *vox = vox_link(link);
+
+	if (link_state(link) > VOXSHM_LINK_ATTACHED)
+		return;
+	/* A producer that waits for room must not wait for our sleep to end. */
+	if ((interest & VOXSHM_READABLE) && vox->consumer.unpublished)
+		vox_publish_space(vox);
+	if (vox->mine && (interest & VOXSHM_READABLE))
+		shared_store_fenced_u32(&vox->mine->data, 1);		/* C */
+	if (vox->mine && (interest & VOXSHM_WRITABLE))
+		shared_store_fenced_u32(&vox->mine->space, 1);		/* C */
+	if (must_nap(vox, interest))
+		set_nap(vox, interest);
+}
+
+static void disarm(struct voxshm_link *link, unsigned int interest)
+{
+	struct vox_link *vox = vox_link(link);
+
+	if (!vox->mine || link_state(link) > VOXSHM_LINK_ATTACHED)
+		return;
+	if (interest & VOXSHM_READABLE)
+		shared_poke_u32(&vox->mine->data, 0);
+	if (interest & VOXSHM_WRITABLE)
+		shared_poke_u32(&vox->mine->space, 0);
 }
 
 const struct format vox_format = {
 	.id = VOXSHM_FORMAT_VOX,
-	.host_init = host_init,
-	.join = join,
+	.try_send = vox_try_send,
+	.flush = vox_flush,
+	.try_loan = vox_try_loan,
+	.try_commit = vox_try_commit,
+	.abort = vox_abort,
+	.writable = vox_writable,
+	.try_recv = vox_try_recv,
+	.release = vox_release,
+	.readable = vox_readable,
+	.arm = arm,
+	.disarm = disarm,
+	.object = vox_object,
+	.link_free = vox_link_free,
+	.host_init = vox_host_init,
+	.host_goodbye = vox_host_goodbye,
+	.host_deinit = vox_host_deinit,
+	.link_new = vox_host_link_new,
+	.link_attached = vox_host_link_attached,
+	.link_ended = vox_host_link_ended,
+	.join = vox_join,
 };

@@ -196,7 +196,7 @@ int voxshm_segment_ring_release(struct voxshm_segment_ring *ring, uint32_t size)
 		return -EINVAL;
 	if (size == 0)
 		return 0;
-	ret = vox_ring_release(consumer, vox_ring_take(consumer, size), size);
+	ret = vox_ring_release(consumer, vox_ring_take(consumer, size));
 	vox_ring_publish_read(consumer);
 	return ret;
 }

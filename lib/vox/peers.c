@@ -96,6 +96,23 @@ int voxshm_segment_detach_peer(struct voxshm_segment *segment, uint32_t peer)
 	return peer_move(vox_peer(segment, peer), PEER_ATTACHED, PEER_GOODBYE);
 }
 
+enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer)
+{
+	struct peer_entry *entry = vox_peer(segment, peer);
+	uint64_t word = shared_load_u64(&entry->state_epoch);
+	uint32_t state, i;
+
+	for (i = 0; i < MAX_RETRIES; i++) {
+		state = peer_word_state(word);
+		if (state == PEER_EMPTY || state == PEER_GOODBYE)
+			return state;
+		if (shared_cas_u64(&entry->state_epoch, &word,
+				   peer_word(PEER_GOODBYE, peer_word_epoch(word))))
+			return state == PEER_RESERVED ? PEER_RESERVED : PEER_ATTACHED;
+	}
+	return PEER_ATTACHED;
+}
+
 int voxshm_segment_peer(const struct voxshm_segment *segment, uint32_t peer,
 			struct voxshm_peer *info)
 {

@@ -115,7 +115,7 @@ static void extent_free(struct vox_class *classes, uint32_t num_classes)
 	if (!classes)
 		return;
 	for (i = 0; i < num_classes; i++) {
-		free((void *)classes[i].held);
+		free((void *)classes[i].holders);
 		free(classes[i].suspects);
 	}
 	free(classes);
@@ -130,13 +130,13 @@ void vox_pool_deinit(struct vox_pool *pool)
 	vox_pool_init(pool, 0, false);
 }
 
-static int class_init_bits(struct vox_class *class)
+static int class_init_private(struct vox_class *class, bool is_host)
 {
-	size_t words = vox_bit_words(class->slot_count);
-
-	class->held = calloc(words, sizeof(*class->held));
-	class->suspects = calloc(words, sizeof(*class->suspects));
-	return class->held && class->suspects ? 0 : -ENOMEM;
+	class->holders = calloc((size_t)class->slot_count + 1, sizeof(*class->holders));
+	if (is_host)
+		class->suspects = calloc(vox_bit_words(class->slot_count),
+					 sizeof(*class->suspects));
+	return class->holders && (class->suspects || !is_host) ? 0 : -ENOMEM;
 }
 
 int vox_pool_add_extent(struct vox_pool *pool, uint8_t *base, const struct voxshm_class *classes)
@@ -159,7 +159,7 @@ int vox_pool_add_extent(struct vox_pool *pool, uint8_t *base, const struct voxsh
 		views[i].slots = (struct vox_slot *)(void *)next;
 		views[i].data = next + metadata_size(classes[i].slot_count);
 		next = views[i].data + data_size(classes[i].slot_size, classes[i].slot_count);
-		ret = pool->is_host ? class_init_bits(&views[i]) : 0;
+		ret = class_init_private(&views[i], pool->is_host);
 		if (ret) {
 			extent_free(views, pool->num_classes);
 			return ret;
@@ -312,6 +312,24 @@ int vox_pool_alloc(struct vox_pool *pool, uint32_t size, uint32_t owner, uint32_
 	return -EAGAIN;
 }
 
+bool vox_pool_available(const struct vox_pool *pool, uint32_t size, uint32_t extents)
+{
+	uint32_t known = vox_pool_num_extents(pool);
+	uint32_t extent, i;
+
+	for (extent = 0; extent < known && extent < extents; extent++) {
+		for (i = 0; i < pool->num_classes; i++) {
+			const struct vox_class *class = vox_pool_class(pool, extent, i);
+
+			if (class->slot_size >= size &&
+			    head_slot(shared_load_fenced_u64(&class->header->free_head)) !=
+			    VOX_NO_SLOT)						/* C */
+				return true;
+		}
+	}
+	return false;
+}
+
 int vox_pool_free(struct vox_pool *pool, const struct vox_slot_ref *ref, shared_u64 *intent)
 {
 	struct vox_class *class = vox_pool_find(pool, ref);
@@ -354,35 +372,86 @@ bool vox_pool_is_current(const struct vox_pool *pool, const struct vox_slot_ref 
 			vox_slot_word(ref->generation, VOX_SLOT_ALLOCATED);	/* E */
 }
 
-/* Held by the host ------------------------------------------------------------ */
+/* In this process's hands ------------------------------------------------------ */
 
-int vox_pool_hold(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t sender)
+static _Atomic uint32_t *holder_of(const struct vox_pool *pool, const struct vox_slot_ref *ref)
 {
-	struct vox_class *class = vox_pool_find(pool, ref);
-	uint64_t bit = 1ull << ref->slot % 64;
+	return &vox_pool_class(pool, ref->extent, ref->class_index)->holders[ref->slot];
+}
 
-	if (!class || !vox_pool_is_current(pool, ref) ||
-	    shared_load_u32(&class->slots[ref->slot].owner) != sender)
-		return -EBADMSG;
-	if (atomic_fetch_or_explicit(&class->held[ref->slot / 64], bit, memory_order_acq_rel) &
-	    bit)
+uint32_t vox_pool_new_holder(struct vox_pool *pool)
+{
+	uint32_t holder;
+
+	do
+		holder = atomic_fetch_add_explicit(&pool->last_holder, 1, memory_order_relaxed) + 1;
+	while (holder == 0);
+	return holder;
+}
+
+int vox_pool_hold(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t owner,
+		  uint32_t holder)
+{
+	uint32_t nobody = 0;
+
+	if (!vox_pool_is_current(pool, ref) || vox_pool_owner(pool, ref) != owner ||
+	    !atomic_compare_exchange_strong(holder_of(pool, ref), &nobody, holder))
 		return -EBADMSG;
 	return 0;
 }
 
-int vox_pool_free_held(struct vox_pool *pool, const struct vox_slot_ref *ref, shared_u64 *intent)
+bool vox_pool_is_held(const struct vox_pool *pool, const struct vox_slot_ref *ref)
 {
-	struct vox_class *class = vox_pool_class(pool, ref->extent, ref->class_index);
+	return atomic_load_explicit(holder_of(pool, ref), memory_order_acquire) != 0;
+}
 
-	atomic_fetch_and_explicit(&class->held[ref->slot / 64], ~(1ull << ref->slot % 64),
-				  memory_order_acq_rel);
+bool vox_pool_is_held_by(const struct vox_pool *pool, const struct vox_slot_ref *ref,
+			 uint32_t holder)
+{
+	return vox_pool_is_current(pool, ref) &&
+	       atomic_load_explicit(holder_of(pool, ref), memory_order_acquire) == holder;
+}
+
+void vox_pool_unhold(struct vox_pool *pool, const struct vox_slot_ref *ref)
+{
+	atomic_store_explicit(holder_of(pool, ref), 0, memory_order_release);
+}
+
+int vox_pool_free_held(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t holder,
+		       shared_u64 *intent)
+{
+	if (!vox_pool_find(pool, ref))
+		return -EINVAL;
+	if (!vox_pool_is_held_by(pool, ref, holder))
+		return -ESTALE;
+	vox_pool_unhold(pool, ref);
 	return vox_pool_free(pool, ref, intent);
 }
 
-bool vox_pool_is_held(const struct vox_pool *pool, const struct vox_slot_ref *ref)
+static void class_free_all_held(struct vox_pool *pool, struct vox_slot_ref ref, uint32_t holder,
+				shared_u64 *intent)
 {
-	const struct vox_class *class = vox_pool_class(pool, ref->extent, ref->class_index);
+	struct vox_class *class = vox_pool_class(pool, ref.extent, ref.class_index);
 
-	return atomic_load_explicit(&class->held[ref->slot / 64], memory_order_acquire) >>
-	       ref->slot % 64 & 1;
+	for (ref.slot = 0; ref.slot < class->slot_count; ref.slot++) {
+		if (atomic_load_explicit(&class->holders[ref.slot], memory_order_acquire) !=
+		    holder)
+			continue;
+		ref.generation = vox_slot_word_generation(
+			shared_load_u64(&class->slots[ref.slot].generation_state));
+		vox_pool_unhold(pool, &ref);
+		vox_pool_free(pool, &ref, intent);
+	}
+}
+
+void vox_pool_free_all_held(struct vox_pool *pool, uint32_t holder, shared_u64 *intent)
+{
+	uint32_t extents = vox_pool_num_extents(pool);
+	uint32_t extent, i;
+
+	for (extent = 0; extent < extents; extent++)
+		for (i = 0; i < pool->num_classes; i++)
+			class_free_all_held(pool, (struct vox_slot_ref){
+					    .class_index = (uint8_t)i,
+					    .extent = (uint8_t)extent }, holder, intent);
 }

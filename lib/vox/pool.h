@@ -88,15 +88,16 @@ struct vox_class {
 	uint8_t *data;
 	uint32_t slot_size;
 	uint32_t slot_count;
-	/* The host's, a bit for each slot; NULL in a guest. */
-	_Atomic uint64_t *held;		/* received from a guest, not yet freed */
-	uint64_t *suspects;		/* perhaps in nobody's hands; see pool_search.c */
+	/* For each slot, in private memory: */
+	_Atomic uint32_t *holders;	/* who in this process has it in hand, or 0 */
+	uint64_t *suspects;		/* the host's, bits: perhaps lost; see pool_search.c */
 };
 
 struct vox_pool {
 	uint32_t num_classes;
 	bool is_host;
 	_Atomic uint32_t num_extents;	/* grows; extents[] below it are complete */
+	_Atomic uint32_t last_holder;
 	struct vox_class *extents[VOX_MAX_EXTENTS];
 };
 
@@ -159,6 +160,9 @@ uint32_t vox_pool_max_slot(const struct vox_pool *pool);
 int vox_pool_alloc(struct vox_pool *pool, uint32_t size, uint32_t owner, uint32_t extents,
 		   shared_u64 *intent, struct vox_slot_ref *ref);
 
+/* Would vox_pool_alloc() find one now? */
+bool vox_pool_available(const struct vox_pool *pool, uint32_t size, uint32_t extents);
+
 /*
  * Gives a slot back.
  * Return: 0; -EINVAL (no such slot), -ESTALE (not allocated with that
@@ -175,16 +179,34 @@ uint32_t vox_pool_owner(const struct vox_pool *pool, const struct vox_slot_ref *
 /* Is the slot allocated, in the generation that ref says? */
 bool vox_pool_is_current(const struct vox_pool *pool, const struct vox_slot_ref *ref);
 
-/*
- * Host: notes that a slot came from a guest and is in the host's hands.
- * Return: 0; -EBADMSG (no such slot, not the sender's, not allocated so, or
- * already held).
- */
-int vox_pool_hold(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t sender);
+/* A number for somebody in this process who takes slots in hand; never 0. */
+uint32_t vox_pool_new_holder(struct vox_pool *pool);
 
-/* Host: lets go of a slot that it held, and frees it. Return: as vox_pool_free(). */
-int vox_pool_free_held(struct vox_pool *pool, const struct vox_slot_ref *ref,
+/*
+ * Notes that a slot is in the holder's hands: received and not released, or
+ * lent to the application. The host's stay out of a reclaim.
+ * Return: 0; -EBADMSG (no such slot, not the owner's, not allocated so, or in
+ * somebody's hands already).
+ */
+int vox_pool_hold(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t owner,
+		  uint32_t holder);
+
+/* Is the slot, in that generation, in the holder's hands? */
+bool vox_pool_is_held_by(const struct vox_pool *pool, const struct vox_slot_ref *ref,
+			 uint32_t holder);
+
+/* A slot that is held is about to be sent. */
+void vox_pool_unhold(struct vox_pool *pool, const struct vox_slot_ref *ref);
+
+/*
+ * Frees a slot that is held; one that is not, in that generation, is left as
+ * it is. Return: as vox_pool_free().
+ */
+int vox_pool_free_held(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t holder,
 		       shared_u64 *intent);
+
+/* Frees all that is still in the holder's hands. */
+void vox_pool_free_all_held(struct vox_pool *pool, uint32_t holder, shared_u64 *intent);
 
 bool vox_pool_is_held(const struct vox_pool *pool, const struct vox_slot_ref *ref);
 

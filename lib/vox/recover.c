@@ -41,19 +41,18 @@ int vox_unread_next(struct vox_unread *unread, struct vox_entry *entry)
 	return 1;
 }
 
-void vox_unread_deinit(struct vox_unread *unread, struct voxshm_segment *segment)
+void vox_unread_deinit(struct vox_unread *unread)
 {
-	struct vox_directory *directory = vox_directory(segment);
-	struct vox_entry entry;
-
-	pthread_mutex_lock(&segment->lock);
-	while (vox_unread_next(unread, &entry))
-		if (entry.kind == VOX_ENTRY_SLOT)
-			vox_pool_free_held(&segment->pool, &entry.slot,
-					   &directory->host_intents[VOX_RECEIVER]);
-	pthread_mutex_unlock(&segment->lock);
 	free(unread->bytes);
 	*unread = (struct vox_unread){ 0 };
+}
+
+void vox_free_all_held(struct voxshm_segment *segment, uint32_t holder)
+{
+	pthread_mutex_lock(&segment->lock);
+	vox_pool_free_all_held(&segment->pool, holder,
+			       &vox_directory(segment)->host_intents[VOX_RECEIVER]);
+	pthread_mutex_unlock(&segment->lock);
 }
 
 /*
@@ -71,7 +70,7 @@ static void keep_entry(struct vox_unread *unread, const struct vox_entry *entry,
 		       entry->length);
 		break;
 	case VOX_ENTRY_SLOT:
-		if (vox_pool_hold(pool, &entry->slot, peer) < 0)
+		if (vox_pool_hold(pool, &entry->slot, peer, unread->holder) < 0)
 			return;
 		vox_entry_write_slot(copy, &entry->slot);
 		break;
@@ -90,7 +89,7 @@ static int copy_unread(struct voxshm_segment *segment, uint32_t peer,
 	struct vox_entry entry;
 	int64_t readable;
 
-	*unread = (struct vox_unread){ 0 };
+	*unread = (struct vox_unread){ .holder = unread->holder };
 	if (known)
 		consumer = *known;
 	else if (vox_consumer_init(&consumer, vox_peer_ring(segment, peer, VOX_GUEST),
@@ -208,23 +207,11 @@ static void suspect_slots(struct voxshm_segment *segment, uint32_t peer)
 
 /* The peer slot -------------------------------------------------------------------------- */
 
-/* Return: the word that now stands there, or 0 when the slot was empty. */
-static uint64_t say_goodbye(struct peer_entry *entry)
-{
-	uint64_t word = shared_load_u64(&entry->state_epoch);
-	uint64_t goodbye;
-
-	if (peer_word_state(word) == PEER_EMPTY)
-		return 0;
-	goodbye = peer_word(PEER_GOODBYE, peer_word_epoch(word));
-	shared_store_u64(&entry->state_epoch, goodbye);
-	return goodbye;
-}
-
-static void empty_slot(struct voxshm_segment *segment, uint32_t peer, uint64_t word)
+static void empty_slot(struct voxshm_segment *segment, uint32_t peer)
 {
 	struct vox_link_block *block = vox_link_block(segment, peer);
 	struct peer_entry *entry = vox_peer(segment, peer);
+	uint32_t epoch = peer_word_epoch(shared_load_u64(&entry->state_epoch));
 	uint32_t capacity = segment->geometry.ring_capacity;
 	uint32_t i, side;
 
@@ -242,16 +229,15 @@ static void empty_slot(struct voxshm_segment *segment, uint32_t peer, uint64_t w
 	shared_poke_u32(&entry->pid, 0);
 	shared_poke_u32(&entry->exit_status, 0);
 	memset(entry->reserved, 0, sizeof(entry->reserved));
-	shared_store_u64(&entry->state_epoch, peer_word(PEER_EMPTY, peer_word_epoch(word))); /* G */
+	shared_store_u64(&entry->state_epoch, peer_word(PEER_EMPTY, epoch));	/* G */
 }
 
 static int recover(struct voxshm_segment *segment, uint32_t peer,
 		   const struct vox_ring_consumer *consumer, struct vox_unread *unread)
 {
-	uint64_t word = say_goodbye(vox_peer(segment, peer));
 	int ret, freed;
 
-	if (!word)
+	if (vox_say_goodbye(segment, peer) == PEER_EMPTY)
 		return -ESTALE;
 	if (unread) {
 		ret = copy_unread(segment, peer, consumer, unread);
@@ -262,7 +248,7 @@ static int recover(struct voxshm_segment *segment, uint32_t peer,
 	freed += (int)vox_pool_reclaim(&segment->pool, peer);
 	suspect_slots(segment, peer);
 	ret = search_lost(segment, peer);
-	empty_slot(segment, peer, word);
+	empty_slot(segment, peer);
 	return ret > 0 ? freed + ret : freed;
 }
 
@@ -271,8 +257,6 @@ int vox_recover(struct voxshm_segment *segment, uint32_t peer,
 {
 	int ret;
 
-	if (unread)
-		*unread = (struct vox_unread){ 0 };
 	if (!segment->is_host)
 		return -EPERM;
 	if (!vox_peer_exists(segment, peer))
@@ -297,6 +281,7 @@ int voxshm_segment_recover(struct voxshm_segment *segment, uint32_t peer,
 		if (!object)
 			return error_errno(error, -ENOMEM, "cannot recover peer %u", peer);
 		object->segment = segment;
+		object->unread.holder = vox_pool_new_holder(&segment->pool);
 	}
 	ret = vox_recover(segment, peer, NULL, object ? &object->unread : NULL);
 	if (ret < 0) {
@@ -335,7 +320,7 @@ void voxshm_segment_unread_free(struct voxshm_segment_unread *unread)
 {
 	if (!unread)
 		return;
-	unread->unread.cursor = 0;
-	vox_unread_deinit(&unread->unread, unread->segment);
+	vox_free_all_held(unread->segment, unread->unread.holder);
+	vox_unread_deinit(&unread->unread);
 	free(unread);
 }

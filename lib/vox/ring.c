@@ -127,50 +127,74 @@ int vox_consumer_look(struct vox_ring_consumer *consumer)
 	return 0;
 }
 
-/* Is [position, position + size) among the entries that are out? */
-static bool entry_is_out(const struct vox_ring_consumer *consumer, uint32_t position,
-			 uint32_t size)
+bool vox_ring_readable(const struct vox_ring_consumer *consumer)
 {
+	uint64_t both = shared_load_fenced_u64(&consumer->ring->write_watermark); /* C */
+	uint32_t write = (uint32_t)both;
+	uint32_t watermark = (uint32_t)(both >> 32);
+
+	if (consumer->cursor != consumer->limit)
+		return true;
+	if (consumer->watermark || watermark == 0)
+		return write != consumer->cursor;
+	/* A vox-shm producer that is half through its wrap has nothing there yet. */
+	return watermark != consumer->cursor || write < consumer->read || write > watermark;
+}
+
+/* Are these bytes, under this number, out and not given back? */
+static bool is_out(const struct vox_ring_consumer *consumer, struct vox_ring_taken taken)
+{
+	uint32_t outstanding = consumer->taken_count - consumer->released_count;
+	uint32_t age = taken.number - consumer->released_count;
 	uint32_t begin = consumer->released, end = consumer->cursor;
 
-	if (size == 0 || !is_aligned(position | size, VOX_RING_ALIGNMENT))
+	if ((age & VOX_RING_NUMBER_MASK) >= (outstanding & VOX_RING_NUMBER_MASK) ||
+	    (age == 0) != (taken.position == consumer->released) || taken.size == 0 ||
+	    !is_aligned(taken.position | taken.size, VOX_RING_ALIGNMENT))
 		return false;
 	if (consumer->watermark && !consumer->released_wrapped) {
-		if (position < consumer->released)
+		if (taken.position < consumer->released)
 			begin = 0;
 		else
 			end = consumer->watermark;
 	}
-	return position >= begin && position <= end && size <= end - position;
+	return taken.position >= begin && taken.position <= end &&
+	       taken.size <= end - taken.position;
 }
 
-int vox_consumer_release_slow(struct vox_ring_consumer *consumer, uint32_t position,
-			      uint32_t size)
+/* Moves `released` over the oldest entry. */
+static void release_oldest(struct vox_ring_consumer *consumer, uint32_t size)
+{
+	consumer->released += size;
+	consumer->unpublished += size;
+	consumer->released_count = (consumer->released_count + 1) & VOX_RING_NUMBER_MASK;
+	release_wrap(consumer);
+}
+
+int vox_consumer_release_slow(struct vox_ring_consumer *consumer, struct vox_ring_taken taken)
 {
 	uint32_t *early = consumer->early;
+	uint32_t place = taken.position / VOX_RING_MIN_ENTRY;
 
-	if (!entry_is_out(consumer, position, size))
+	if (!is_out(consumer, taken))
 		return -EINVAL;
-	if (position != consumer->released) {
-		if (!early || size < VOX_RING_MIN_ENTRY || early[position / VOX_RING_MIN_ENTRY])
+	if (taken.position != consumer->released) {
+		if (!early || taken.size < VOX_RING_MIN_ENTRY || early[place])
 			return -EINVAL;
-		early[position / VOX_RING_MIN_ENTRY] = size;
+		early[place] = taken.size;
 		consumer->early_count++;
 		return 0;
 	}
-	do {
-		consumer->released += size;
-		consumer->unpublished += size;
-		release_wrap(consumer);
-		if (!consumer->early_count)
+	release_oldest(consumer, taken.size);
+	while (consumer->early_count) {
+		place = consumer->released / VOX_RING_MIN_ENTRY;
+		if (!early[place])
 			break;
-		position = consumer->released / VOX_RING_MIN_ENTRY;
-		size = early[position];
-		if (size) {
-			early[position] = 0;
-			consumer->early_count--;
-		}
-	} while (size);
+		taken.size = early[place];
+		early[place] = 0;
+		consumer->early_count--;
+		release_oldest(consumer, taken.size);
+	}
 	return 0;
 }
 

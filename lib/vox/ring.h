@@ -36,6 +36,7 @@
 #define VOX_RING_MAX_CAPACITY (1u << 30)
 #define VOX_RING_ALIGNMENT 4u	/* of an entry */
 #define VOX_RING_MIN_ENTRY 8u
+#define VOX_RING_NUMBER_MASK 0xffffffu	/* of an entry's number, so that it fits a view */
 
 struct vox_ring {
 	/* producer's line */
@@ -80,6 +81,8 @@ struct vox_ring_consumer {
 	uint32_t watermark;	/* the cursor has wrapped here, `read` has not; or 0 */
 	bool released_wrapped;	/* and `released` has */
 	uint32_t unpublished;	/* bytes between `read` and `released` */
+	uint32_t taken_count;	/* number of the next entry that is taken */
+	uint32_t released_count;	/* number of the oldest one that is out */
 	uint32_t early_count;	/* entries released before older ones */
 	uint32_t *early;	/* by position / 8: size of an early release; may be NULL */
 };
@@ -213,33 +216,53 @@ static inline const uint8_t *vox_ring_at(const struct vox_ring_consumer *consume
 	return consumer->ring->data + consumer->cursor;
 }
 
-/* Takes size bytes that were peeked at. Return: their position, for the release. */
-static inline uint32_t vox_ring_take(struct vox_ring_consumer *consumer, uint32_t size)
+/* An entry that was taken; what its release needs. */
+struct vox_ring_taken {
+	uint32_t position;
+	uint32_t size;
+	uint32_t number;	/* in the order of taking, by VOX_RING_NUMBER_MASK */
+};
+
+/* Takes size bytes that were peeked at. */
+static inline struct vox_ring_taken vox_ring_take(struct vox_ring_consumer *consumer,
+						  uint32_t size)
 {
-	uint32_t position = consumer->cursor;
+	struct vox_ring_taken taken = { consumer->cursor, size, consumer->taken_count };
 
 	consumer->cursor += size;
-	return position;
+	consumer->taken_count = (taken.number + 1) & VOX_RING_NUMBER_MASK;
+	return taken;
 }
 
-int vox_consumer_release_slow(struct vox_ring_consumer *consumer, uint32_t position,
-			      uint32_t size);
+/* Return: is there something to peek at, or a fault? For waits: the second half of C. */
+bool vox_ring_readable(const struct vox_ring_consumer *consumer);
+
+/* Are entries out that were taken and not given back? */
+static inline bool vox_ring_borrowed(const struct vox_ring_consumer *consumer)
+{
+	return consumer->released != consumer->cursor ||
+	       (consumer->watermark && !consumer->released_wrapped);
+}
+
+int vox_consumer_release_slow(struct vox_ring_consumer *consumer, struct vox_ring_taken taken);
 
 /*
- * Gives an entry back; position and size as they were when it was taken. Room
- * returns to the producer in order, and only with vox_ring_publish_read().
- * Return: 0; -EINVAL when that entry is not out, or, without `early`, not the
- * oldest one.
+ * Gives an entry back. Room returns to the producer in order, and only with
+ * vox_ring_publish_read().
+ * Return: 0; -EINVAL when that entry is not out (any more), or, without
+ * `early`, not the oldest one.
  */
-static inline int vox_ring_release(struct vox_ring_consumer *consumer, uint32_t position,
-				   uint32_t size)
+static inline int vox_ring_release(struct vox_ring_consumer *consumer,
+				   struct vox_ring_taken taken)
 {
-	if (__builtin_expect(position != consumer->released || consumer->watermark ||
+	if (__builtin_expect(taken.position != consumer->released || consumer->watermark ||
 			     consumer->early_count ||
-			     size > consumer->cursor - consumer->released, 0))
-		return vox_consumer_release_slow(consumer, position, size);
-	consumer->released = position + size;
-	consumer->unpublished += size;
+			     taken.number != consumer->released_count ||
+			     taken.size > consumer->cursor - consumer->released, 0))
+		return vox_consumer_release_slow(consumer, taken);
+	consumer->released = taken.position + taken.size;
+	consumer->unpublished += taken.size;
+	consumer->released_count = (taken.number + 1) & VOX_RING_NUMBER_MASK;
 	return 0;
 }
 

@@ -94,6 +94,13 @@ static inline shared_u32 *vox_released(const struct voxshm_segment *segment, uin
 	return block ? (shared_u32 *)(void *)(block->tables + receiver * table) : NULL;
 }
 
+/*
+ * Host: takes a peer slot from its guest: from now on it says Goodbye, unless
+ * it was empty. Return: what it said before; a guest may still be there if
+ * that was Attached or Goodbye.
+ */
+enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer);
+
 /* Is a guest attached there that is not one of ours? */
 bool vox_peer_is_plain(const struct voxshm_segment *segment, uint32_t peer);
 
@@ -104,24 +111,29 @@ bool vox_has_plain_peer(const struct voxshm_segment *segment, uint32_t except);
 
 /*
  * What a dead guest had sent and the host had not read: entries as they lay
- * in the ring, in private memory; their slots are held by the host.
+ * in the ring, in private memory; their slots are in the hands of `holder`.
  */
 struct vox_unread {
 	uint8_t *bytes;
 	uint32_t size;
 	uint32_t cursor;
+	uint32_t holder;
 };
 
 /* Return: 1 and the next entry, 0 when there is none. */
 int vox_unread_next(struct vox_unread *unread, struct vox_entry *entry);
 
-/* Frees the slots of what was not taken, then the bytes. */
-void vox_unread_deinit(struct vox_unread *unread, struct voxshm_segment *segment);
+/* Frees the bytes; the slots are still the holder's. */
+void vox_unread_deinit(struct vox_unread *unread);
+
+/* Host: frees what is in the holder's hands, outside of any link. */
+void vox_free_all_held(struct voxshm_segment *segment, uint32_t holder);
 
 /*
  * The whole recovery of a guest that has ended. consumer: the host's view of
  * the guest's ring, ahead of what is released, or NULL: all that is not
- * released counts as unread. Return: as voxshm_segment_recover().
+ * released counts as unread. unread: its holder is set; or NULL: that is
+ * dropped. Return: as voxshm_segment_recover().
  */
 int vox_recover(struct voxshm_segment *segment, uint32_t peer,
 		const struct vox_ring_consumer *consumer, struct vox_unread *unread);

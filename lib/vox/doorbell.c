@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/* vox/doorbell.c - see doorbell.h. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "link.h"
+#include "vox/doorbell.h"
+
+#define READS_PER_DRAIN 16
+#define OFFERS_PER_DRAIN 64
+
+/* What is sent with each memory. */
+struct control_message {
+	uint32_t map_id;
+	uint32_t generation;
+	uint64_t size;
+};
+
+_Static_assert(sizeof(struct control_message) == 16, "control message");
+
+/* Ring ------------------------------------------------------------------------------- */
+
+static void ring(struct end *end)
+{
+	/* A full queue is a doorbell that rings already; a dead peer needs none. */
+	(void)!send(vox_end(end)->doorbell, "\1", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* The kernel says whose process rang. */
+static void find_credentials(struct msghdr *header, struct ucred *ringer)
+{
+	struct cmsghdr *cmsg;
+
+	for (cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg))
+		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_CREDENTIALS)
+			memcpy(ringer, CMSG_DATA(cmsg), sizeof(*ringer));
+}
+
+int vox_doorbell_drain(int doorbell, struct ucred *ringer)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	char bytes[256];
+	int reads, rung = 0;
+
+	for (reads = 0; reads < READS_PER_DRAIN; reads++) {
+		struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+		/* Room for credentials alone: descriptors are not expected, and dropped. */
+		struct msghdr header = {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = ringer ? control.bytes : NULL,
+			.msg_controllen = ringer ? sizeof(control.bytes) : 0,
+		};
+		ssize_t size = recvmsg(doorbell, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0 && errno == EAGAIN)
+			break;
+		if (size <= 0)
+			return -EPIPE;
+		rung = 1;
+		if (ringer)
+			find_credentials(&header, ringer);
+	}
+	return rung;
+}
+
+/* Memory ------------------------------------------------------------------------------ */
+
+static int offer(struct end *end, uint32_t map_id, uint32_t generation,
+		 const struct memory *memory)
+{
+	struct control_message message = { map_id, generation, memory->size };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
+	struct msghdr header = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &memory->fd, sizeof(int));
+	if (sendmsg(vox_end(end)->control, &header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return 0;
+	switch (errno) {
+	case EAGAIN:
+	case ENOBUFS:
+	case ETOOMANYREFS:
+		return -ENOBUFS;
+	case ECONNRESET:
+	case ECONNREFUSED:
+	case ENOTCONN:
+		return -EPIPE;
+	default:
+		return -errno;
+	}
+}
+
+bool vox_end_can_offer(const struct vox_end *end)
+{
+	struct pollfd pollfd = { .fd = end->control, .events = POLLOUT };
+
+	return poll(&pollfd, 1, 0) > 0;
+}
+
+/* The descriptors of a message; all but one alone are a fault, and closed. */
+static int take_fd(struct msghdr *header)
+{
+	struct cmsghdr *cmsg;
+	size_t count, i;
+	int fd = -1, next, taken = 0;
+
+	for (cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < count; i++, taken++) {
+			memcpy(&next, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(next));
+			if (fd >= 0)
+				close(fd);
+			fd = next;
+		}
+	}
+	if (fd >= 0 && (taken != 1 || (header->msg_flags & MSG_CTRUNC))) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* Return: 1 when there may be more, 0 when not, -EBADMSG. */
+static int drain_offer(struct vox_end *end, struct voxshm_link *link)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct control_message message;
+	struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
+	struct msghdr header = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t size = recvmsg(end->control, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	int fd;
+
+	/* This socket shows no hang-up; the doorbell does. What was sent before is still there. */
+	if (size < 0)
+		return errno == ECONNRESET;
+	fd = take_fd(&header);
+	if (fd < 0)
+		return -EBADMSG;
+	if (size != sizeof(message) || (header.msg_flags & MSG_TRUNC)) {
+		close(fd);
+		return -EBADMSG;
+	}
+	return link_object(link, message.map_id, message.generation, message.size, fd) < 0 ?
+		-EBADMSG : 1;
+}
+
+int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
+{
+	int offers, ret = 1;
+
+	for (offers = 0; offers < OFFERS_PER_DRAIN && ret > 0; offers++)
+		ret = drain_offer(end, link);
+	return ret < 0 ? ret : 0;
+}
+
+/* Who has come and gone ----------------------------------------------------------------- */
+
+static uint64_t peer_word_now(const struct vox_end *end)
+{
+	return shared_load_u64(&vox_peer(end->segment, end->peer_id)->state_epoch);
+}
+
+bool vox_end_learn_kind(struct vox_end *end, bool rung)
+{
+	uint64_t word = peer_word_now(end);
+
+	if (peer_word_state(word) != PEER_ATTACHED || peer_word_epoch(word) != end->epoch)
+		return false;
+	if (!vox_peer_is_plain(end->segment, end->peer_id))
+		end->kind = VOX_PEER_OURS;
+	else if (rung)
+		end->kind = VOX_PEER_PLAIN;
+	return end->kind == VOX_PEER_OURS;
+}
+
+static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ringer)
+{
+	uint64_t word = peer_word_now(end);
+	uint32_t state = peer_word_state(word);
+
+	/* Once it was buried, the slot is another guest's. */
+	if (peer_word_epoch(word) != end->epoch)
+		return;
+	if (state == PEER_ATTACHED) {
+		end->end.claimed = true;
+		if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
+			vox_end_learn_kind(end, rung);
+		/* Who rings once the guest has come is the guest. */
+		if (!end->end.child && end->end.pid == 0 && ringer->pid > 0)
+			end_set_peer(&end->end, ringer->pid, ringer->uid, ringer->gid);
+	} else if (state == PEER_GOODBYE) {
+		/* It may still touch shared memory, until it hangs up. */
+		end->end.claimed = true;
+		end->end.left = end->end.hangup;
+	}
+}
+
+/* A slot that is not this life's any more was taken away by the host. */
+static void look_at_host(struct vox_end *end)
+{
+	uint64_t word = peer_word_now(end);
+
+	if (shared_load_u32(&vox_header(end->segment)->host_goodbye) ||
+	    peer_word_epoch(word) != end->epoch || peer_word_state(word) != PEER_ATTACHED)
+		end->end.left = true;
+}
+
+static int drain(struct end *end, struct voxshm_link *link)
+{
+	struct vox_end *vox = vox_end(end);
+	struct ucred ringer = { .pid = 0 };
+	uint64_t expirations;
+	int rung, ret;
+
+	if (vox->timer >= 0 && read(vox->timer, &expirations, sizeof(expirations)) > 0 &&
+	    vox_end_kind(vox) != VOX_PEER_OURS)
+		ring(end);
+	rung = vox_doorbell_drain(vox->doorbell, vox->is_host ? &ringer : NULL);
+	if (rung < 0)
+		end->hangup = true;
+	ret = vox_end_take_offers(vox, link);
+	if (vox->is_host)
+		look_at_guest(vox, rung > 0, &ringer);
+	else
+		look_at_host(vox);
+	return ret;
+}
+
+/*
+ * The guest leaves by its own slot, and hangs up when it has let go of shared
+ * memory. The host takes the slot away; the guest is rung to see that.
+ */
+static void leave(struct end *end)
+{
+	struct vox_end *vox = vox_end(end);
+
+	if (!vox->is_host) {
+		voxshm_segment_detach_peer(vox->segment, vox->peer_id);
+		return;
+	}
+	vox_say_goodbye(vox->segment, vox->peer_id);
+	ring(end);
+}
+
+/* Making and freeing ---------------------------------------------------------------------- */
+
+void vox_end_abandon(struct vox_end *end)
+{
+	if (end->timer >= 0)
+		close(end->timer);
+	close(end->end.wake_fd);
+	end_deinit(&end->end);
+	free(end);
+}
+
+static void end_free(struct end *end)
+{
+	struct vox_end *vox = vox_end(end);
+
+	/* A copy of the socket, kept to see the guest go, must not keep the guest waiting. */
+	shutdown(vox->doorbell, SHUT_WR);
+	close(vox->doorbell);
+	close(vox->control);
+	vox_end_abandon(vox);
+}
+
+static const struct end_ops vox_ops = {
+	.backend_name = "file",
+	.ring = ring,
+	.drain = drain,
+	.offer = offer,
+	.leave = leave,
+	.free = end_free,
+};
+
+static int watch(int epoll_fd, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int vox_end_new(struct vox_end **out, struct voxshm_segment *segment, uint32_t peer_id,
+		uint32_t epoch, bool is_host, int doorbell, int control)
+{
+	struct vox_end *end = calloc(1, sizeof(*end));
+	int ret;
+
+	if (!end)
+		return -ENOMEM;
+	end_init(&end->end, &vox_ops);
+	end->segment = segment;
+	end->peer_id = peer_id;
+	end->epoch = epoch;
+	end->is_host = is_host;
+	end->doorbell = doorbell;
+	end->control = control;
+	end->timer = -1;
+	end->kind = is_host ? VOX_PEER_UNKNOWN :
+		    vox_is_plain(segment) ? VOX_PEER_PLAIN : VOX_PEER_OURS;
+	end->end.wake_fd = epoll_create1(EPOLL_CLOEXEC);
+	ret = end->end.wake_fd < 0 ? -errno : watch(end->end.wake_fd, doorbell);
+	if (ret) {
+		if (end->end.wake_fd >= 0)
+			close(end->end.wake_fd);
+		free(end);
+		return ret;
+	}
+	*out = end;
+	return 0;
+}
+
+void vox_end_set_timer(struct vox_end *end, int64_t nanoseconds)
+{
+	struct itimerspec time = {
+		.it_value = { .tv_sec = nanoseconds / 1000000000,
+			      .tv_nsec = nanoseconds % 1000000000 },
+	};
+
+	if (end->timer < 0) {
+		end->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+		if (end->timer < 0)
+			return;
+		if (watch(end->end.wake_fd, end->timer)) {
+			close(end->timer);
+			end->timer = -1;
+			return;
+		}
+	}
+	timerfd_settime(end->timer, 0, &time, NULL);
+}
+
+int vox_sockets_new(int doorbells[2], int controls[2])
+{
+	int ret;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, doorbells) < 0)
+		return -errno;
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, controls) < 0) {
+		ret = -errno;
+		close(doorbells[0]);
+		close(doorbells[1]);
+		return ret;
+	}
+	setsockopt(doorbells[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+	return 0;
+}
+
+static bool is_socket(int fd, int type)
+{
+	int domain = -1, found = -1;
+	socklen_t size = sizeof(int);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &found, &size) == 0 &&
+	       domain == AF_UNIX && found == type;
+}
+
+int vox_sockets_check(int doorbell, int control)
+{
+	return is_socket(doorbell, SOCK_STREAM) && is_socket(control, SOCK_DGRAM) ? 0 : -EPROTO;
+}

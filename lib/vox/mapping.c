@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/* vox/mapping.c - see mapping.h. */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vox/mapping.h"
+
+/* What native/mapping.c asks of a geometry: the tables, seen from the segment's start. */
+static struct native_geometry tables(const struct voxshm_segment *segment, uint32_t peer)
+{
+	struct native_geometry geometry = {
+		.parameters = {
+			.max_mappings = segment->geometry.max_mappings,
+			.max_payload = segment->geometry.max_payload,
+		},
+	};
+	const uint8_t *base = segment->file.base;
+
+	/* There by sender, here by receiver. */
+	geometry.released[NATIVE_GUEST] =
+		(uint64_t)((const uint8_t *)vox_released(segment, peer, VOX_HOST) - base);
+	geometry.released[NATIVE_HOST] =
+		(uint64_t)((const uint8_t *)vox_released(segment, peer, VOX_GUEST) - base);
+	return geometry;
+}
+
+/* Sending ------------------------------------------------------------------------------ */
+
+int vox_mappings_init(struct vox_mappings *mappings, const struct voxshm_segment *segment,
+		      uint32_t peer, enum vox_side sender)
+{
+	struct native_geometry geometry;
+
+	*mappings = (struct vox_mappings){ .next_id = segment->geometry.max_mappings };
+	if (vox_is_plain(segment))
+		return 0;
+	geometry = tables(segment, peer);
+	return native_mappings_init(&mappings->ours, &geometry,
+				    sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
+				    segment->file.base);
+}
+
+void vox_mappings_deinit(struct vox_mappings *mappings)
+{
+	while (mappings->loans)
+		vox_plain_free(mappings, mappings->loans);
+	native_mappings_deinit(&mappings->ours);
+}
+
+int vox_plain_alloc(struct vox_mappings *mappings, size_t size, struct vox_plain_loan **out)
+{
+	struct vox_plain_loan *loan = malloc(sizeof(*loan));
+	int ret;
+
+	if (!loan)
+		return -ENOMEM;
+	ret = memory_new(&loan->memory, "voxshm-payload", size);
+	if (ret) {
+		free(loan);
+		return ret;
+	}
+	loan->map_id = mappings->next_id++;
+	loan->next = mappings->loans;
+	mappings->loans = loan;
+	*out = loan;
+	return 0;
+}
+
+struct vox_plain_loan *vox_plain_find(struct vox_mappings *mappings, uint32_t map_id)
+{
+	struct vox_plain_loan *loan = mappings->loans;
+
+	while (loan && loan->map_id != map_id)
+		loan = loan->next;
+	return loan;
+}
+
+void vox_plain_free(struct vox_mappings *mappings, struct vox_plain_loan *loan)
+{
+	struct vox_plain_loan **place = &mappings->loans;
+
+	while (*place != loan)
+		place = &(*place)->next;
+	*place = loan->next;
+	memory_free(&loan->memory);
+	free(loan);
+}
+
+/* Receiving ----------------------------------------------------------------------------- */
+
+int vox_received_init(struct vox_received *received, const struct voxshm_segment *segment,
+		      uint32_t peer, enum vox_side sender)
+{
+	struct native_geometry geometry;
+
+	*received = (struct vox_received){ .room = 0 };
+	if (vox_is_plain(segment))
+		return 0;
+	geometry = tables(segment, peer);
+	return native_received_init(&received->ours, &geometry,
+				    sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
+				    segment->file.base);
+}
+
+void vox_received_deinit(struct vox_received *received)
+{
+	uint32_t i;
+
+	for (i = 0; i < received->num_plain; i++)
+		memory_free(&received->plain[i].memory);
+	free(received->plain);
+	received->plain = NULL;
+	received->num_plain = 0;
+	native_received_deinit(&received->ours);
+}
+
+/* vox-shm's memory is an unlinked file, sealed against nothing. */
+static int map_unsealed(struct memory *memory, int fd, uint64_t size)
+{
+	struct stat status;
+	void *base;
+
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	if (!S_ISREG(status.st_mode) || size == 0 || size > SIZE_MAX ||
+	    status.st_size < 0 || (uint64_t)status.st_size < size)
+		return -EBADMSG;
+	base = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	if (base == MAP_FAILED)
+		return -errno;
+	*memory = (struct memory){ .base = base, .size = size, .fd = -1 };
+	return 0;
+}
+
+static struct vox_plain_mapping *find_plain(const struct vox_received *received, uint32_t map_id,
+					    uint32_t generation)
+{
+	uint32_t i = received->num_plain;
+
+	/* The newest is the likeliest. */
+	while (i-- > 0)
+		if (received->plain[i].map_id == map_id &&
+		    received->plain[i].generation == generation)
+			return &received->plain[i];
+	return NULL;
+}
+
+static int make_room(struct vox_received *received)
+{
+	uint32_t room = received->room ? 2 * received->room : 16;
+	struct vox_plain_mapping *plain;
+
+	if (received->num_plain < received->room)
+		return 0;
+	if (room > VOX_MAX_PLAIN_MAPPINGS)
+		return -ENOMEM;
+	plain = realloc(received->plain, room * sizeof(*plain));
+	if (!plain)
+		return -ENOMEM;
+	received->plain = plain;
+	received->room = room;
+	return 0;
+}
+
+int vox_plain_received(struct vox_received *received, uint32_t map_id, uint32_t generation,
+		       uint64_t size, int fd)
+{
+	struct memory memory;
+	int ret;
+
+	/* Said twice: the first counts, as it does for vox-shm. */
+	ret = find_plain(received, map_id, generation) ? -EEXIST : make_room(received);
+	if (!ret)
+		ret = map_unsealed(&memory, fd, size);
+	close(fd);
+	if (ret)
+		return ret == -EEXIST ? 0 : ret;
+	received->plain[received->num_plain++] = (struct vox_plain_mapping){
+		.map_id = map_id,
+		.generation = generation,
+		.memory = memory,
+	};
+	return 0;
+}
+
+const uint8_t *vox_plain_resolve(const struct vox_received *received,
+				 const struct vox_mapping_ref *ref)
+{
+	const struct vox_plain_mapping *mapping =
+		find_plain(received, ref->map_id, ref->generation);
+
+	if (!mapping || ref->offset > mapping->memory.size ||
+	    ref->length > mapping->memory.size - ref->offset)
+		return NULL;
+	return mapping->memory.base + ref->offset;
+}
