@@ -90,8 +90,11 @@ static void follow_wrap(struct vox_ring_consumer *consumer, uint32_t watermark, 
 
 /*
  * One load tells both words, so what is judged here stood in the ring at one
- * moment. A vox-shm producer wraps in two steps, {w, w} and then {0, w}; at
- * the watermark the ring is empty until the second, which write < read tells.
+ * moment. The watermark counts only while write < read:
+ *   - a vox-shm producer wraps in two steps, {w, w} and then {0, w}; at the
+ *     watermark the ring is empty until the second;
+ *   - a consumer that dies between `read = 0` and `watermark = 0` leaves a
+ *     watermark over bytes that it had consumed.
  */
 int vox_consumer_look(struct vox_ring_consumer *consumer)
 {
@@ -111,16 +114,15 @@ int vox_consumer_look(struct vox_ring_consumer *consumer)
 		consumer->limit = write;
 		return 0;
 	}
-	if (watermark == 0) {
+	if (!wrapped) {
 		if (write < consumer->cursor)
 			return -EBADMSG;
 		consumer->limit = write;
 		return 0;
 	}
-	if (watermark < consumer->cursor ||
-	    (!wrapped && (write < consumer->cursor || write > watermark)))
+	if (watermark < consumer->cursor)
 		return -EBADMSG;
-	if (watermark == consumer->cursor && wrapped)
+	if (watermark == consumer->cursor)
 		follow_wrap(consumer, watermark, write);
 	else
 		consumer->limit = watermark;
@@ -129,16 +131,13 @@ int vox_consumer_look(struct vox_ring_consumer *consumer)
 
 bool vox_ring_readable(const struct vox_ring_consumer *consumer)
 {
-	uint64_t both = shared_load_fenced_u64(&consumer->ring->write_watermark); /* C */
-	uint32_t write = (uint32_t)both;
-	uint32_t watermark = (uint32_t)(both >> 32);
+	uint32_t write;
 
 	if (consumer->cursor != consumer->limit)
 		return true;
-	if (consumer->watermark || watermark == 0)
-		return write != consumer->cursor;
-	/* A vox-shm producer that is half through its wrap has nothing there yet. */
-	return watermark != consumer->cursor || write < consumer->read || write > watermark;
+	write = (uint32_t)shared_load_fenced_u64(&consumer->ring->write_watermark); /* C */
+	/* Either there is more behind the cursor, or a wrap to follow. */
+	return write != consumer->cursor;
 }
 
 /* Are these bytes, under this number, out and not given back? */
@@ -199,9 +198,8 @@ int vox_consumer_release_slow(struct vox_ring_consumer *consumer, struct vox_rin
 }
 
 /*
- * After a wrap: `read` first, then `watermark`. A death between the two leaves
- * a tail that looks unread; whoever recovers the ring refuses its slots by
- * their generations.
+ * After a wrap: `read` first, then `watermark`. A death between the two leaves a
+ * watermark that does not count, as `write` is not below `read`.
  */
 void vox_ring_publish_read(struct vox_ring_consumer *consumer)
 {
