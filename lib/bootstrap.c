@@ -84,7 +84,8 @@ static void take_fds(struct response *response, struct msghdr *header)
 	size_t count, i;
 	int fd;
 
-	if (header->msg_flags & MSG_CTRUNC)
+	/* All come with one message, or the answer makes no sense. */
+	if ((header->msg_flags & MSG_CTRUNC) || (header->msg_controllen && response->num_fds))
 		response->bad = true;
 	for (cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
 		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)

@@ -32,9 +32,13 @@ struct format {
 	int (*release)(struct voxshm_link *link, struct voxshm_view *view);
 	bool (*readable)(struct voxshm_link *link);
 
-	/* Sets or clears the sleep words for VOXSHM_READABLE, VOXSHM_WRITABLE. */
+	/*
+	 * Sets or clears the sleep words for VOXSHM_READABLE, VOXSHM_WRITABLE.
+	 * disarm() returns whether the peer took one back: then a doorbell has
+	 * come or is coming.
+	 */
 	void (*arm)(struct voxshm_link *link, unsigned int interest);
-	void (*disarm)(struct voxshm_link *link, unsigned int interest);
+	bool (*disarm)(struct voxshm_link *link, unsigned int interest);
 
 	/*
 	 * The peer offered memory; takes the descriptor over in any case. Either

@@ -96,6 +96,7 @@ int voxshm_host_new(struct voxshm_host **out, const struct voxshm_config *config
 	ret = host->format->host_init(host, error);
 	if (ret)
 		goto close_epoll;
+	pthread_mutex_init(&host->hot_lock, NULL);
 	host->config.classes = NULL;
 	host->config.path = NULL;
 	*out = host;
@@ -119,6 +120,7 @@ void voxshm_host_free(struct voxshm_host *host)
 	orphans_free(host);
 	host->format->host_deinit(host);
 	close(host->epoll_fd);
+	pthread_mutex_destroy(&host->hot_lock);
 	free(host);
 }
 
@@ -131,7 +133,6 @@ const char *voxshm_backend_name(const struct voxshm_host *host)
 
 static void hot_append(struct voxshm_host *host, struct voxshm_link *link)
 {
-	link->hot = true;
 	link->hot_next = NULL;
 	link->hot_previous = host->hot_last;
 	if (host->hot_last)
@@ -139,11 +140,12 @@ static void hot_append(struct voxshm_host *host, struct voxshm_link *link)
 	else
 		host->hot = link;
 	host->hot_last = link;
+	atomic_store_explicit(&link->hot, true, memory_order_relaxed);
 }
 
 static void hot_remove(struct voxshm_host *host, struct voxshm_link *link)
 {
-	link->hot = false;
+	atomic_store_explicit(&link->hot, false, memory_order_relaxed);
 	if (link->hot_previous)
 		link->hot_previous->hot_next = link->hot_next;
 	else
@@ -154,13 +156,20 @@ static void hot_remove(struct voxshm_host *host, struct voxshm_link *link)
 		host->hot_last = link->hot_previous;
 }
 
+/* From any thread of the link, while none is in a call of the host's. */
 void host_heat(struct voxshm_link *link)
 {
-	if (link->hot || link->end_told)
+	struct voxshm_host *host = link->host;
+
+	if (atomic_load_explicit(&link->hot, memory_order_relaxed))
 		return;
-	link->idle_looks = 0;
-	link->format->disarm(link, VOXSHM_READABLE | VOXSHM_WRITABLE);
-	hot_append(link->host, link);
+	pthread_mutex_lock(&host->hot_lock);
+	/* Its sleep words stay: a thread that waits on the link needs them. */
+	if (!link->hot && !link->end_told) {
+		link->idle_looks = 0;
+		hot_append(host, link);
+	}
+	pthread_mutex_unlock(&host->hot_lock);
 }
 
 static unsigned int interest(const struct voxshm_link *link)

@@ -25,6 +25,8 @@ struct voxshm_host {
 
 	int epoll_fd;
 	struct voxshm_link *links;
+	/* Other threads may heat their links: appends are under the lock. */
+	pthread_mutex_t hot_lock;
 	struct voxshm_link *hot, *hot_last;
 	uint32_t undrained;		/* links that ended and are not closed yet */
 	uint32_t ending;		/* of these: how they ended is not known yet */

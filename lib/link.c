@@ -24,7 +24,7 @@ int link_init(struct voxshm_link *link, const struct format *format, struct end 
 	link->spin_ns = LINK_DEFAULT_SPIN_NS;
 	link->poll_fd = -1;
 	link->kick_fd = -1;
-	return waiters_init(&link->waiters);
+	return -pthread_mutex_init(&link->waiters.lock, NULL);
 }
 
 void link_deinit(struct voxshm_link *link)
@@ -33,7 +33,7 @@ void link_deinit(struct voxshm_link *link)
 		close(link->poll_fd);
 	if (link->kick_fd >= 0)
 		close(link->kick_fd);
-	waiters_deinit(&link->waiters);
+	pthread_mutex_destroy(&link->waiters.lock);
 	link->end->ops->free(link->end);
 }
 
@@ -82,13 +82,10 @@ static void update_state(struct voxshm_link *link)
  */
 void link_drain_locked(struct voxshm_link *link)
 {
-	struct waiters *waiters = &link->waiters;
-
 	if (link->end->ops->drain(link->end, link))
 		link_fail(link, "it sent a malformed control message");
 	update_state(link);
-	waiters->wakes++;
-	pthread_cond_broadcast(&waiters->woken);
+	waiters_wake(&link->waiters);
 	if (link->poll_armed)
 		eventfd_write(link->kick_fd, 1);
 }

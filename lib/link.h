@@ -20,9 +20,8 @@
 /* Threads of one side that sleep on one descriptor; see wait.c. */
 struct waiters {
 	pthread_mutex_t lock;
-	pthread_cond_t woken;
 	bool polling;		/* one thread polls, the others wait for it */
-	uint64_t wakes;		/* times the polling thread came back */
+	shared_u32 wakes;	/* times somebody drained; a futex; written under the lock */
 };
 
 /* What an event of the host's epoll points to. */
@@ -70,7 +69,7 @@ struct voxshm_link {
 	int watched_wake_fd, watched_pidfd;	/* in the host's epoll, or -1 */
 	uint32_t idle_looks;
 	int64_t end_time;	/* when the end was seen */
-	bool hot;		/* in the host's list of links to look at */
+	_Atomic bool hot;	/* in the host's list of links to look at */
 	bool known;		/* to the application: closing is its task */
 	bool attached_told, end_told;
 	bool ended;		/* the peer slot is free again */
@@ -108,8 +107,8 @@ bool link_ready(struct voxshm_link *link, unsigned int interest);
  */
 int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline);
 
-int waiters_init(struct waiters *waiters);
-void waiters_deinit(struct waiters *waiters);
+/* Counts a drain, and wakes those that follow; under the lock. */
+void waiters_wake(struct waiters *waiters);
 
 /* CLOCK_MONOTONIC, ns; and the deadline for a timeout, negative for none. */
 int64_t clock_now(void);

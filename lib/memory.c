@@ -21,7 +21,7 @@ static int map_shared(struct memory *memory, int fd, size_t size, int protection
 	void *base = mmap(NULL, size, protection, MAP_SHARED | MAP_POPULATE, fd, 0);
 
 	if (base == MAP_FAILED)
-		return -errno;
+		return errno == EACCES ? -EBADMSG : -errno;
 	madvise(base, size, MADV_DONTFORK);
 	madvise(base, size, MADV_DONTDUMP);
 	*memory = (struct memory){ .base = base, .size = size, .fd = fd };

@@ -8,15 +8,18 @@
  * look, never after.
  *
  * Both threads of a side may sleep on the one descriptor. One of them polls;
- * the other waits for it on a condition variable and looks again whenever the
+ * the other waits for it on a futex and looks again whenever the
  * first came back, because the doorbell that was drained may have been meant
  * for it. For the same reason a thread counts how often that happened before it
  * arms, and does not wait when the count has moved. (tests/model/sleep_words.pml
  * shows what is lost otherwise.)
  */
 #include <errno.h>
+#include <linux/futex.h>
 #include <poll.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "link.h"
 
@@ -46,27 +49,10 @@ static struct timespec to_timespec(int64_t ns)
 	return (struct timespec){ .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
 }
 
-int waiters_init(struct waiters *waiters)
+void waiters_wake(struct waiters *waiters)
 {
-	pthread_condattr_t monotonic;
-	int ret;
-
-	ret = pthread_mutex_init(&waiters->lock, NULL);
-	if (ret)
-		return -ret;
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	ret = pthread_cond_init(&waiters->woken, &monotonic);
-	pthread_condattr_destroy(&monotonic);
-	if (ret)
-		pthread_mutex_destroy(&waiters->lock);
-	return -ret;
-}
-
-void waiters_deinit(struct waiters *waiters)
-{
-	pthread_cond_destroy(&waiters->woken);
-	pthread_mutex_destroy(&waiters->lock);
+	shared_store_u32(&waiters->wakes, shared_peek_u32(&waiters->wakes) + 1);
+	syscall(SYS_futex, &waiters->wakes, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
 /* Looks until it is ready or the budget or the deadline is used up. */
@@ -111,44 +97,35 @@ static int poll_end(struct voxshm_link *link, int64_t deadline)
 	return ret ? 0 : -ETIMEDOUT;
 }
 
-static uint64_t count_wakes(struct waiters *waiters)
-{
-	uint64_t wakes;
-
-	pthread_mutex_lock(&waiters->lock);
-	wakes = waiters->wakes;
-	pthread_mutex_unlock(&waiters->lock);
-	return wakes;
-}
-
-/* Waits, with the lock, for the thread that polls. */
-static int follow(struct waiters *waiters, uint64_t wakes, int64_t deadline)
+/*
+ * Waits until somebody has drained since `wakes` was read. A futex, as a
+ * condition variable would not let a signal end the wait.
+ */
+static int follow(struct waiters *waiters, uint32_t wakes, int64_t deadline)
 {
 	struct timespec until = to_timespec(deadline);
-	int ret = 0;
 
-	while (waiters->wakes == wakes && ret == 0)
-		ret = deadline < 0 ?
-			pthread_cond_wait(&waiters->woken, &waiters->lock) :
-			pthread_cond_timedwait(&waiters->woken, &waiters->lock, &until);
-	return -ret;
+	if (syscall(SYS_futex, &waiters->wakes, FUTEX_WAIT_BITSET_PRIVATE, wakes,
+		    deadline < 0 ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0 ||
+	    errno == EAGAIN)
+		return 0;
+	return -errno;
 }
 
 /*
  * Sleeps until there may be news. The sleep words are set already; `wakes` was
  * counted before that.
  */
-static int sleep_for_news(struct voxshm_link *link, uint64_t wakes, int64_t deadline)
+static int sleep_for_news(struct voxshm_link *link, uint32_t wakes, int64_t deadline)
 {
 	struct waiters *waiters = &link->waiters;
-	int ret = 0;
+	int ret;
 
 	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
 	pthread_mutex_lock(&waiters->lock);
-	if (waiters->polling || waiters->wakes != wakes) {
-		ret = follow(waiters, wakes, deadline);
+	if (waiters->polling || shared_peek_u32(&waiters->wakes) != wakes) {
 		pthread_mutex_unlock(&waiters->lock);
-		return ret;
+		return follow(waiters, wakes, deadline);
 	}
 	waiters->polling = true;
 	pthread_mutex_unlock(&waiters->lock);
@@ -169,26 +146,37 @@ void link_drain_wait(struct voxshm_link *link)
 {
 	struct pollfd pollfd = { .fd = link->end->wake_fd, .events = POLLIN };
 	struct waiters *waiters = &link->waiters;
+	uint32_t wakes;
+	bool wait;
 
 	pthread_mutex_lock(&waiters->lock);
-	if (!waiters->polling)
+	wakes = shared_peek_u32(&waiters->wakes);
+	wait = waiters->polling;
+	if (!wait)
 		link_drain_locked(link);
-	else if (poll(&pollfd, 1, 0) > 0)
-		follow(waiters, waiters->wakes, -1);
+	else if (poll(&pollfd, 1, 0) <= 0)
+		wait = false;
 	pthread_mutex_unlock(&waiters->lock);
+	while (wait && shared_load_u32(&waiters->wakes) == wakes)
+		follow(waiters, wakes, -1);
 }
 
 int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)
 {
-	uint64_t wakes;
+	uint32_t wakes;
+	bool slept = false;
 	int ret = 0;
 
 	if (spin(link, interest, deadline))
 		return 0;
-	wakes = count_wakes(&link->waiters);
+	wakes = shared_load_u32(&link->waiters.wakes);
 	link->format->arm(link, interest);
-	if (!link_ready(link, interest))
+	if (!link_ready(link, interest)) {
 		ret = sleep_for_news(link, wakes, deadline);
-	link->format->disarm(link, interest);
+		slept = true;
+	}
+	/* A doorbell that nobody waits for must not pile up. */
+	if (link->format->disarm(link, interest) && !slept)
+		link_drain(link);
 	return ret;
 }

@@ -329,7 +329,8 @@ VOXSHM_API void voxshm_abort(struct voxshm_link *link, struct voxshm_loan *loan)
  *
  * Return: 0; -EAGAIN (none, and @timeout is 0), -ETIMEDOUT, -EPIPE (the peer
  * is gone and all it sent was received), -EBADMSG (the peer broke the
- * protocol; the link is failed), -EINTR.
+ * protocol; the link is failed), -EINTR, -ENOMEM or -EMFILE (a payload mapping
+ * could not be mapped: the message stays).
  */
 VOXSHM_API int voxshm_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout);
 

@@ -98,8 +98,11 @@ static void arm(struct voxshm_link *link, unsigned int interest)
 {
 	struct native_link *native = native_link(link);
 
-	/* A producer that waits for room must not wait for our sleep to end. */
-	if (native->consumer.unpublished && (interest & VOXSHM_READABLE))
+	/*
+	 * A producer that waits for room must not wait for our sleep to end. What
+	 * is unpublished belongs to the receiving thread: is that this one?
+	 */
+	if (native_is_releaser(native) && native->consumer.unpublished)
 		native_publish_space(native);
 	if (interest & VOXSHM_READABLE)
 		shared_store_fenced_u32(&native->mine->data, 1);	/* C */
@@ -107,14 +110,16 @@ static void arm(struct voxshm_link *link, unsigned int interest)
 		shared_store_fenced_u32(&native->mine->space, 1);	/* C */
 }
 
-static void disarm(struct voxshm_link *link, unsigned int interest)
+static bool disarm(struct voxshm_link *link, unsigned int interest)
 {
 	struct native_link *native = native_link(link);
+	bool rung = false;
 
 	if (interest & VOXSHM_READABLE)
-		shared_poke_u32(&native->mine->data, 0);
+		rung |= shared_exchange_u32(&native->mine->data, 0) == 0;
 	if (interest & VOXSHM_WRITABLE)
-		shared_poke_u32(&native->mine->space, 0);
+		rung |= shared_exchange_u32(&native->mine->space, 0) == 0;
+	return rung;
 }
 
 static int object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,

@@ -194,6 +194,15 @@ struct native_offer native_received_take(struct native_received_table *received,
 	return offer;
 }
 
+void native_received_put_back(struct native_received_table *received, uint32_t map_id,
+			      const struct native_offer *offer)
+{
+	if (received->offers[map_id].fd < 0)
+		received->offers[map_id] = *offer;
+	else
+		close(offer->fd);
+}
+
 bool native_received_has(const struct native_received_table *received, uint32_t map_id,
 			 uint32_t generation)
 {
@@ -210,6 +219,8 @@ int native_received_map(struct native_received_table *received, uint32_t map_id,
 
 	if (!mapping->borrowed)
 		ret = memory_map(&memory, offer->fd, offer->size, PROT_READ);
+	if (ret && ret != -EBADMSG)
+		return ret;
 	/* Only the pages are needed from here on. */
 	close(offer->fd);
 	if (ret)

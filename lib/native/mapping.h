@@ -115,10 +115,15 @@ struct native_offer native_received_take(struct native_received_table *received,
 bool native_received_has(const struct native_received_table *received, uint32_t map_id,
 			 uint32_t generation);
 
+/* Under the link's lock: it could not be mapped now; a newer offer goes first. */
+void native_received_put_back(struct native_received_table *received, uint32_t map_id,
+			      const struct native_offer *offer);
+
 /*
- * Maps what was offered; the descriptor is taken over in any case.
- * Return: 0, -EBADMSG (borrowed still, or memory that is not what was said),
- * -ENOMEM, ...
+ * Maps what was offered. The descriptor is taken over, but for an error that
+ * may pass.
+ * Return: 0, -EBADMSG (borrowed still, or memory that is not what was said), or
+ * what may pass: -ENOMEM, ...
  */
 int native_received_map(struct native_received_table *received, uint32_t map_id,
 			const struct native_offer *offer);

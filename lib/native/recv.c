@@ -30,6 +30,7 @@ static int release_lines(struct native_link *native, uint32_t position, uint32_t
 
 	if (__builtin_expect(ret, 0))
 		return ret;
+	atomic_store_explicit(&native->releaser, (uintptr_t)pthread_self(), memory_order_relaxed);
 	if (native_ring_due(&native->consumer) ||
 	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0))
 		native_publish_space(native);
@@ -56,6 +57,8 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
 
 	if (ref.length > native->link.max_payload)
 		return link_fail(&native->link, "it sent more than max_payload");
+	if ((uint16_t)(first >> 16))
+		return link_fail(&native->link, "it sent a malformed slot reference");
 	data = native_slot_borrow(&native->peer_pool, &ref);
 	if (!data)
 		return link_fail(&native->link, "it referred to a slot that is not there");
@@ -95,6 +98,11 @@ static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 	ret = native_received_map(&native->received, ref->map_id, &offer);
 	if (ret == -EBADMSG)
 		return link_fail(link, "it offered a mapping that is not what it said");
+	if (ret) {
+		pthread_mutex_lock(&link->waiters.lock);
+		native_received_put_back(&native->received, ref->map_id, &offer);
+		pthread_mutex_unlock(&link->waiters.lock);
+	}
 	return ret;
 }
 
@@ -112,6 +120,8 @@ static int recv_mapping(struct native_link *native, const struct native_entry *e
 	uint32_t number;
 	int ret;
 
+	if (third >> 32)
+		return link_fail(&native->link, "it sent a malformed mapping reference");
 	if (ref.map_id >= native->received.count || ref.length > native->link.max_payload)
 		return link_fail(&native->link, "it referred to a mapping that cannot be");
 	if (!native_received_has(&native->received, ref.map_id, ref.map_generation)) {

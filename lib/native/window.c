@@ -215,6 +215,9 @@ static int read_header(const void *base, size_t size, struct segment_header *hea
 		return error_set(error, -EBADMSG,
 				 "segment header: unknown extension flags 0x%x at byte 86",
 				 header->extension.flags);
+	if (header->extension.link_block_stride || header->extension.extent_offset)
+		return error_set(error, -EBADMSG,
+				 "segment header: fields of the vox format at bytes 96 and 112 are not 0");
 	return 0;
 }
 

@@ -62,7 +62,8 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 		};
 		ssize_t size = recvmsg(doorbell, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
-		if (size < 0 && errno == EINTR)
+		/* Reset: the peer closed with rings of ours unread; its own still wait here. */
+		if (size < 0 && (errno == EINTR || errno == ECONNRESET))
 			continue;
 		if (size < 0 && errno == EAGAIN)
 			break;
@@ -272,7 +273,7 @@ static void leave(struct end *end)
 		voxshm_segment_detach_peer(vox->segment, vox->peer_id);
 		return;
 	}
-	vox_say_goodbye(vox->segment, vox->peer_id);
+	vox->nobody_came = vox_say_goodbye(vox->segment, vox->peer_id) == PEER_RESERVED;
 	ring(end);
 }
 

@@ -39,6 +39,7 @@ struct vox_end {
 	int control;
 	int timer;			/* -1: not made yet; under waiters.lock */
 	_Atomic int kind;		/* enum vox_peer_kind; leaves UNKNOWN once */
+	bool nobody_came;		/* host: it left before any guest had come */
 };
 
 static inline struct vox_end *vox_end(struct end *end)

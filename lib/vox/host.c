@@ -357,7 +357,7 @@ void vox_host_link_ended(struct voxshm_link *link)
 {
 	struct vox_link *vox = vox_link(link);
 	enum peer_state before = vox_say_goodbye(vox->segment, link->peer_id);
-	bool gone = before == PEER_RESERVED || link->end->hangup ||
+	bool gone = before == PEER_RESERVED || vox->end->nobody_came || link->end->hangup ||
 		    link->end->exit_kind != VOXSHM_EXIT_NONE;
 
 	if (!gone || vox_ring_borrowed(&vox->consumer) || !bury(link->host, link->peer_id, vox))

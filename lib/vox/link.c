@@ -255,16 +255,18 @@ static void arm(struct voxshm_link *link, unsigned int interest)
 		set_nap(vox, interest);
 }
 
-static void disarm(struct voxshm_link *link, unsigned int interest)
+static bool disarm(struct voxshm_link *link, unsigned int interest)
 {
 	struct vox_link *vox = vox_link(link);
+	bool rung = false;
 
 	if (!vox->mine || link_state(link) > VOXSHM_LINK_ATTACHED)
-		return;
+		return true;
 	if (interest & VOXSHM_READABLE)
-		shared_poke_u32(&vox->mine->data, 0);
+		rung |= shared_exchange_u32(&vox->mine->data, 0) == 0;
 	if (interest & VOXSHM_WRITABLE)
-		shared_poke_u32(&vox->mine->space, 0);
+		rung |= shared_exchange_u32(&vox->mine->space, 0) == 0;
+	return rung;
 }
 
 const struct format vox_format = {

@@ -141,6 +141,11 @@ static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 	ret = native_received_map(&vox->received.ours, ref->map_id, &offer);
 	if (ret == -EBADMSG)
 		return link_fail(link, "it offered a mapping that is not what it said");
+	if (ret) {
+		pthread_mutex_lock(&link->waiters.lock);
+		native_received_put_back(&vox->received.ours, ref->map_id, &offer);
+		pthread_mutex_unlock(&link->waiters.lock);
+	}
 	return ret;
 }
 

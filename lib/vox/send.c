@@ -63,6 +63,16 @@ static void committed(struct vox_link *vox, size_t size, bool more)
 
 /* Slots ----------------------------------------------------------------------------------- */
 
+/*
+ * The pool is exhausted. Are there more slots after all: for a guest, what the
+ * host has added; for the host, what a dead guest left in doubt?
+ */
+static bool find_more(struct vox_link *vox)
+{
+	return (vox->link.is_host ? vox_search_lost(vox->segment) :
+				    voxshm_segment_remap(vox->segment)) > 0;
+}
+
 static int take_slot(struct vox_link *vox, size_t size, struct vox_slot_ref *ref)
 {
 	uint32_t needed = (uint32_t)size + VOX_LENGTH_PREFIX;
@@ -70,7 +80,7 @@ static int take_slot(struct vox_link *vox, size_t size, struct vox_slot_ref *ref
 
 	ret = vox_pool_alloc(&vox->segment->pool, needed, self(vox), usable_extents(vox),
 			     vox->sender_intent, ref);
-	if (ret == -EAGAIN && !vox->link.is_host && voxshm_segment_remap(vox->segment) > 0)
+	if (ret == -EAGAIN && find_more(vox))
 		ret = vox_pool_alloc(&vox->segment->pool, needed, self(vox), usable_extents(vox),
 				     vox->sender_intent, ref);
 	if (ret == -EAGAIN)
