@@ -423,6 +423,7 @@ void voxshm_link_status(struct voxshm_link *link, struct voxshm_status *status)
 	const char *failure;
 	struct end *end = link->end;
 
+	link_drain_wait(link);
 	link_drain(link);
 	failure = atomic_load(&link->failure);
 	pthread_mutex_lock(&link->waiters.lock);

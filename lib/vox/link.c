@@ -150,7 +150,7 @@ free_vox:
 	return ret;
 }
 
-void vox_link_free(struct voxshm_link *link)
+static void link_free(struct voxshm_link *link)
 {
 	struct vox_link *vox = vox_link(link);
 
@@ -283,7 +283,7 @@ const struct format vox_format = {
 	.arm = arm,
 	.disarm = disarm,
 	.object = vox_object,
-	.link_free = vox_link_free,
+	.link_free = link_free,
 	.host_init = vox_host_init,
 	.host_goodbye = vox_host_goodbye,
 	.host_deinit = vox_host_deinit,

@@ -122,7 +122,6 @@ static inline void vox_wake_space(struct vox_link *vox)
  * takes the segment. Return: 0, -ENOMEM, -EBADMSG (the rings are corrupt).
  */
 int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct vox_end *end);
-void vox_link_free(struct voxshm_link *link);
 
 /* Frees a slot that this side holds, whatever became of the link. Return: as vox_pool_free(). */
 int vox_link_free_slot(struct vox_link *vox, const struct vox_slot_ref *ref,
