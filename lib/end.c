@@ -26,17 +26,22 @@ void end_deinit(struct end *end)
 
 void end_set_peer(struct end *end, pid_t pid, uid_t uid, gid_t gid)
 {
+	int pidfd = -1;
+
 	end->uid = uid;
 	end->gid = gid;
 	if (pid == end->pid)
 		return;
+	if (pid > 0) {
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		if (pidfd < 0 && errno == ESRCH)
+			end->exit_kind = VOXSHM_EXIT_UNKNOWN;
+	}
+	/* The old one goes last, so that the new one has a number of its own. */
 	end_deinit(end);
 	end->pid = pid;
+	end->pidfd = pidfd;
 	end->child = false;
-	if (pid > 0)
-		end->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (end->pidfd < 0 && errno == ESRCH && pid > 0)
-		end->exit_kind = VOXSHM_EXIT_UNKNOWN;
 }
 
 void end_set_child(struct end *end, pid_t pid)

@@ -24,6 +24,7 @@ int link_init(struct voxshm_link *link, const struct format *format, struct end 
 	link->spin_ns = LINK_DEFAULT_SPIN_NS;
 	link->poll_fd = -1;
 	link->kick_fd = -1;
+	link->polled_pidfd = -1;
 	return -pthread_mutex_init(&link->waiters.lock, NULL);
 }
 
@@ -62,6 +63,8 @@ int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, 
 	return link->format->object(link, map_id, generation, size, fd);
 }
 
+static int watch_pidfd(struct voxshm_link *link);
+
 /* Has the peer come, or ended? Under waiters.lock. */
 static void update_state(struct voxshm_link *link)
 {
@@ -73,6 +76,7 @@ static void update_state(struct voxshm_link *link)
 		set_state(link, VOXSHM_LINK_LEFT);
 	if (end_check_exit(end) || end->hangup)
 		set_state(link, VOXSHM_LINK_DIED);
+	watch_pidfd(link);
 }
 
 /*
@@ -337,44 +341,58 @@ int voxshm_release(struct voxshm_link *link, struct voxshm_view *view)
 
 /* Waiting ------------------------------------------------------------------ */
 
-/* The descriptors that the poll descriptor watches. Return: 0 or -errno. */
-static int watch_ends(struct voxshm_link *link, int poll_fd)
+static int watch(int poll_fd, int fd)
 {
-	const int fds[] = { link->end->wake_fd, link->end->pidfd, link->kick_fd };
 	struct epoll_event event = { .events = EPOLLIN };
-	size_t i;
 
-	for (i = 0; i < sizeof(fds) / sizeof(*fds); i++)
-		if (fds[i] >= 0 && epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event) < 0)
-			return -errno;
-	return 0;
+	return epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* The peer's process may become known, or known better, later. Under waiters.lock. */
+static int watch_pidfd(struct voxshm_link *link)
+{
+	int pidfd = link->end->pidfd;
+
+	if (link->poll_fd < 0 || pidfd == link->polled_pidfd)
+		return 0;
+	link->polled_pidfd = pidfd;
+	return pidfd < 0 ? 0 : watch(link->poll_fd, pidfd);
+}
+
+/* Under waiters.lock. */
+static int make_poll_fd(struct voxshm_link *link)
+{
+	int ret;
+
+	link->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (link->poll_fd < 0)
+		return -errno;
+	link->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ret = link->kick_fd < 0 ? -errno : watch(link->poll_fd, link->kick_fd);
+	if (ret == 0)
+		ret = watch(link->poll_fd, link->end->wake_fd);
+	if (ret == 0)
+		ret = watch_pidfd(link);
+	if (ret) {
+		close(link->poll_fd);
+		if (link->kick_fd >= 0)
+			close(link->kick_fd);
+		link->poll_fd = -1;
+		link->kick_fd = -1;
+	}
+	return ret;
 }
 
 int voxshm_link_fd(struct voxshm_link *link)
 {
-	int fd, ret;
+	int ret = 0;
 
-	if (link->poll_fd >= 0)
-		return link->poll_fd;
-	fd = epoll_create1(EPOLL_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	link->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (link->kick_fd < 0) {
-		ret = -errno;
-		goto close_fd;
-	}
-	ret = watch_ends(link, fd);
-	if (ret)
-		goto close_kick;
-	link->poll_fd = fd;
-	return fd;
-
-close_kick:
-	close(link->kick_fd);
-	link->kick_fd = -1;
-close_fd:
-	close(fd);
+	pthread_mutex_lock(&link->waiters.lock);
+	if (link->poll_fd < 0)
+		ret = make_poll_fd(link);
+	if (ret == 0)
+		ret = link->poll_fd;
+	pthread_mutex_unlock(&link->waiters.lock);
 	return ret;
 }
 

@@ -51,6 +51,7 @@ struct voxshm_link {
 	struct waiters waiters;
 	int poll_fd;		/* epoll of what can tell something; -1 until asked for */
 	int kick_fd;		/* an eventfd in it: somebody else drained */
+	int polled_pidfd;	/* the peer's pidfd in it, or -1 */
 	bool poll_armed;	/* under waiters.lock */
 
 	/* the sending thread's */

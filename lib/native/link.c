@@ -98,11 +98,8 @@ static void arm(struct voxshm_link *link, unsigned int interest)
 {
 	struct native_link *native = native_link(link);
 
-	/*
-	 * A producer that waits for room must not wait for our sleep to end. What
-	 * is unpublished belongs to the receiving thread: is that this one?
-	 */
-	if (native_is_releaser(native) && native->consumer.unpublished)
+	/* A producer that waits for room must not wait for our sleep to end. */
+	if ((interest & VOXSHM_READABLE) && native->consumer.unpublished)
 		native_publish_space(native);
 	if (interest & VOXSHM_READABLE)
 		shared_store_fenced_u32(&native->mine->data, 1);	/* C */

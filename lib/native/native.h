@@ -39,7 +39,6 @@ struct native_link {
 	_Alignas(CACHE_LINE) struct native_consumer consumer;
 	struct native_pool_view peer_pool;
 	struct native_received_table received;
-	_Atomic uintptr_t releaser;	/* the thread that released last */
 };
 
 struct native_host {
@@ -74,13 +73,6 @@ bool native_writable(struct voxshm_link *link);
 int native_try_recv(struct voxshm_link *link, struct voxshm_view *view);
 int native_release(struct voxshm_link *link, struct voxshm_view *view);
 bool native_readable(struct voxshm_link *link);
-
-/* Is this the thread that released last? */
-static inline bool native_is_releaser(const struct native_link *native)
-{
-	return atomic_load_explicit(&native->releaser, memory_order_relaxed) ==
-	       (uintptr_t)pthread_self();
-}
 
 /* Gives released ring space to the producer now. */
 void native_publish_space(struct native_link *native);

@@ -30,7 +30,6 @@ static int release_lines(struct native_link *native, uint32_t position, uint32_t
 
 	if (__builtin_expect(ret, 0))
 		return ret;
-	atomic_store_explicit(&native->releaser, (uintptr_t)pthread_self(), memory_order_relaxed);
 	if (native_ring_due(&native->consumer) ||
 	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0))
 		native_publish_space(native);

@@ -25,6 +25,8 @@ int native_producer_refresh(struct native_producer *producer)
  * the index line moves seldom; but never so much that the producer could wait
  * for an empty ring: an entry of max_entry that fits neither behind nor before
  * the occupied lines would need capacity < occupied + 2 * (max_entry + line).
+ * While entries are unread the room may stay here until the receiving thread
+ * comes back for them.
  */
 static uint32_t lazy_room(uint32_t capacity, uint32_t max_entry)
 {

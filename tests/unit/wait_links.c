@@ -291,32 +291,6 @@ TEST_F(links, doorbells_of_sleeps_that_were_not_needed_keep_no_mapping_out)
 
 /* Room ---------------------------------------------------------------------------------- */
 
-/*
- * "Release: [...] before any wait." The guest has released some of what it
- * holds, and waits for room itself: what it released is the host's to use.
- */
-TEST(room_released_before_a_wait_for_room_reaches_the_sleeping_sender)
-{
-	struct voxshm_view views[16];
-	unsigned int count, i;
-	struct call call;
-	struct pair pair;
-
-	ASSERT_EQ(pair_open(&pair, SMALL(.ring_capacity = 1024)), 0);
-	count = fill(pair.host_end);
-	ASSERT_EQ(count, 15);
-	for (i = 0; i < count; i++)
-		ASSERT_EQ(voxshm_recv(pair.guest_end, &views[i], 0), 0);
-	for (i = 0; i < 4; i++)
-		ASSERT_EQ(voxshm_release(pair.guest_end, &views[i]), 0);
-	fill(pair.guest_end);
-	call_start(&call, pair.host_end, true, PATIENCE / 5);
-	/* Whoever is the sooner gives up. */
-	EXPECT_EQ(voxshm_send(pair.guest_end, "x", 1, PATIENCE / 10), -ETIMEDOUT);
-	EXPECT_EQ(call_join(&call), 0);
-	EXPECT_EQ(pair_close(&pair), 0);
-}
-
 TEST_F(links, room_released_before_a_wait_for_data_reaches_the_sleeping_sender)
 {
 	struct call sender, receiver;
