@@ -99,8 +99,7 @@ static void arm(struct voxshm_link *link, unsigned int interest)
 	struct native_link *native = native_link(link);
 
 	/* A producer that waits for room must not wait for our sleep to end. */
-	if ((interest & VOXSHM_READABLE) && native->consumer.unpublished)
-		native_publish_space(native);
+	native_publish_space(native);
 	if (interest & VOXSHM_READABLE)
 		shared_store_fenced_u32(&native->mine->data, 1);	/* C */
 	if (interest & VOXSHM_WRITABLE)

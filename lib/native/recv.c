@@ -18,8 +18,13 @@ enum view_kind {
 
 void native_publish_space(struct native_link *native)
 {
-	native_ring_publish_read(&native->consumer);
-	link_wake(&native->link, &native->theirs->space);
+	bool published;
+
+	pthread_mutex_lock(&native->link.waiters.lock);
+	published = native_ring_publish(&native->consumer);
+	pthread_mutex_unlock(&native->link.waiters.lock);
+	if (published)
+		link_wake(&native->link, &native->theirs->space);
 }
 
 /* Releases ring lines; the room goes back when enough of it is due or waited for. */
@@ -31,8 +36,10 @@ static int release_lines(struct native_link *native, uint32_t position, uint32_t
 	if (__builtin_expect(ret, 0))
 		return ret;
 	if (native_ring_due(&native->consumer) ||
-	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0))
+	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0)) {
+		native->consumer.unpublished = 0;
 		native_publish_space(native);
+	}
 	return 0;
 }
 
@@ -175,8 +182,6 @@ int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
 	if (__builtin_expect(ret <= 0, 0)) {
 		if (ret)
 			return link_fail(link, "it sent a malformed frame");
-		if (native->consumer.unpublished)
-			native_publish_space(native);
 		return -EAGAIN;
 	}
 	if (__builtin_expect(frame_flags(entry.header) != 0, 0)) {

@@ -25,8 +25,7 @@ int native_producer_refresh(struct native_producer *producer)
  * the index line moves seldom; but never so much that the producer could wait
  * for an empty ring: an entry of max_entry that fits neither behind nor before
  * the occupied lines would need capacity < occupied + 2 * (max_entry + line).
- * While entries are unread the room may stay here until the receiving thread
- * comes back for them.
+ * Before a thread of this side sleeps, all of it is published (link.c).
  */
 static uint32_t lazy_room(uint32_t capacity, uint32_t max_entry)
 {
@@ -89,6 +88,7 @@ int native_ring_follow_wrap(struct native_consumer *consumer, uint64_t marker,
 	consumer->wrapped_at = consumer->cursor;
 	consumer->cursor = 0;
 	release_wrap(consumer);
+	shared_store_u32(&consumer->publishable, consumer->released);	/* B */
 	ret = native_ring_peek(consumer, entry);
 	return ret ? ret : -EBADMSG;
 }
@@ -123,5 +123,6 @@ int native_ring_release_slow(struct native_consumer *consumer, uint32_t position
 		consumer->unpublished += size;
 		release_wrap(consumer);
 	}
+	shared_store_u32(&consumer->publishable, consumer->released);	/* B */
 	return 0;
 }

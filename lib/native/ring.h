@@ -68,8 +68,10 @@ struct native_consumer {
 	uint32_t wrapped_at;		/* marker between released and cursor, or 0 */
 	uint32_t taken_count;		/* entries taken, modulo 2^24 */
 	uint32_t released_count;	/* of these, released in order */
-	uint32_t unpublished;		/* bytes between `read` and `released` */
+	uint32_t unpublished;		/* bytes released since the last publish */
 	uint32_t lazy;			/* so many may stay unpublished */
+	shared_u32 publishable;		/* `released`, for the other thread's eyes */
+	uint32_t published;		/* what `read` says; under the link's lock */
 	uint32_t early;			/* entries released before older ones */
 	uint32_t *early_lines;		/* by line: bytes of an early release */
 };
@@ -250,6 +252,7 @@ static inline int native_ring_release(struct native_consumer *consumer, uint32_t
 		return native_ring_release_slow(consumer, position, size, number);
 	native_ring_clear(consumer, position, size);
 	consumer->released = position + size;
+	shared_store_u32(&consumer->publishable, consumer->released);	/* B */
 	consumer->released_count = (number + 1) & NATIVE_ENTRY_NUMBER_MASK;
 	consumer->unpublished += size;
 	return 0;
@@ -261,11 +264,27 @@ static inline bool native_ring_due(const struct native_consumer *consumer)
 	return consumer->unpublished > consumer->lazy;
 }
 
-/* Lets the producer see the room; the first half of C. */
-static inline void native_ring_publish_read(struct native_consumer *consumer)
+/*
+ * Lets the producer see the room; the first half of C. Either thread of the
+ * link, under its lock, so that `read` never goes back.
+ * Return: was there anything to publish?
+ */
+static inline bool native_ring_publish(struct native_consumer *consumer)
 {
-	shared_store_fenced_u32(&consumer->ring->read, consumer->released);	/* B, C */
+	uint32_t released = shared_load_u32(&consumer->publishable);	/* B */
+
+	if (released == consumer->published)
+		return false;
+	consumer->published = released;
+	shared_store_fenced_u32(&consumer->ring->read, released);	/* B, C */
+	return true;
+}
+
+/* The same for the receiving thread. */
+static inline bool native_ring_publish_read(struct native_consumer *consumer)
+{
 	consumer->unpublished = 0;
+	return native_ring_publish(consumer);
 }
 
 #endif

@@ -63,7 +63,7 @@ int vox_end_new(struct vox_end **out, struct voxshm_segment *segment, uint32_t p
 /* Frees an end that no link took over; its sockets are the caller's again. */
 void vox_end_abandon(struct vox_end *end);
 
-/* Wakes a wait that lasts longer than that; the caller holds waiters.lock. */
+/* Wakes a wait that lasts longer than that, 0: none; the caller holds waiters.lock. */
 void vox_end_set_timer(struct vox_end *end, int64_t nanoseconds);
 
 /*

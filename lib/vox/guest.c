@@ -1,25 +1,37 @@
 /* SPDX-License-Identifier: MIT */
 /* vox/guest.c - becomes a guest of a vox host, ours or vox-shm's. */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "vox/vox.h"
 
-static int claim(struct voxshm_segment *segment, uint32_t peer, uint32_t *epoch,
+/* Has the host closed its end? */
+static bool is_hung_up(int doorbell)
+{
+	struct pollfd pollfd = { .fd = doorbell };
+
+	return poll(&pollfd, 1, 0) != 0;
+}
+
+/*
+ * The invitation may be for a link that the host has closed, and the slot
+ * reserved for somebody else since. The word is loaded first: while the host's
+ * end is open after that, the word is of our life.
+ */
+static int claim(struct voxshm_segment *segment, uint32_t peer, int doorbell, uint32_t *epoch,
 		 struct voxshm_error *error)
 {
-	struct voxshm_peer info;
-	int ret;
+	uint64_t word;
 
-	ret = voxshm_segment_claim_peer(segment, peer);
-	if (ret == -EINVAL)
+	if (!vox_peer_exists(segment, peer))
 		return error_set(error, -EBADMSG, "the segment has no peer %u", peer);
-	if (ret)
+	word = shared_load_u64(&vox_peer(segment, peer)->state_epoch);
+	if (is_hung_up(doorbell) || vox_peer_claim_word(segment, peer, word))
 		return error_set(error, -EPIPE, "peer %u is not reserved for this guest any more",
 				 peer);
-	voxshm_segment_peer(segment, peer, &info);
-	*epoch = info.epoch;
+	*epoch = peer_word_epoch(word);
 	return 0;
 }
 
@@ -35,7 +47,7 @@ static int join_segment(struct voxshm_link **link, struct voxshm_segment *segmen
 	uint32_t epoch = 0;
 	int ret;
 
-	ret = claim(segment, invitation->peer_id, &epoch, error);
+	ret = claim(segment, invitation->peer_id, doorbell, &epoch, error);
 	if (ret)
 		return ret;
 	ret = vox_end_new(&end, segment, invitation->peer_id, epoch, false, doorbell, control);

@@ -20,24 +20,6 @@ static uint32_t inline_end(const struct vox_geometry *geometry)
 	return largest < FRAME_HEADER_SIZE ? 0 : largest - FRAME_HEADER_SIZE + 1;
 }
 
-/*
- * How much released room may stay unpublished: a quarter of the ring, but
- * never so much that a producer could wait for an empty ring. An entry of n
- * bytes that fits neither behind nor before u bytes needs capacity < 2n + u.
- */
-static uint32_t lazy_room(const struct vox_geometry *geometry, uint32_t inline_sizes)
-{
-	uint32_t largest = inline_sizes ? vox_entry_size(inline_sizes - 1) : 0;
-	uint32_t quarter = geometry->ring_capacity / 4;
-
-	if (largest < VOX_MAPPING_ENTRY)
-		largest = VOX_MAPPING_ENTRY;
-	if (2 * largest >= geometry->ring_capacity)
-		return 0;
-	return geometry->ring_capacity - 2 * largest < quarter ?
-		geometry->ring_capacity - 2 * largest : quarter;
-}
-
 static int init_ring_ends(struct vox_link *vox, uint32_t peer, enum vox_side side)
 {
 	const struct vox_geometry *geometry = &vox->segment->geometry;
@@ -80,7 +62,6 @@ static int init_parts(struct vox_link *vox, uint32_t peer, enum vox_side side)
 
 	init_shared_words(vox, peer, side);
 	vox->inline_end = inline_end(geometry);
-	vox->lazy_room = lazy_room(geometry, vox->inline_end);
 	if (vox_pool_max_slot(&vox->segment->pool) >= VOX_LENGTH_PREFIX)
 		vox->slot_end = vox_pool_max_slot(&vox->segment->pool) - VOX_LENGTH_PREFIX + 1;
 	vox->nap = FIRST_NAP_NS;
@@ -226,33 +207,41 @@ static bool has_progressed(struct vox_link *vox, unsigned int interest)
 	return progressed;
 }
 
-static void set_nap(struct vox_link *vox, unsigned int interest)
+/* A timer that nobody waits for any more would be taken for news. */
+static void set_nap(struct vox_link *vox, unsigned int interest, bool must)
 {
 	struct voxshm_link *link = &vox->link;
 
 	pthread_mutex_lock(&link->waiters.lock);
-	vox->nap = has_progressed(vox, interest) ? FIRST_NAP_NS : 2 * vox->nap;
-	if (vox->nap > LONGEST_NAP_NS)
-		vox->nap = LONGEST_NAP_NS;
-	vox_end_set_timer(vox->end, vox->nap);
+	if (must) {
+		vox->napping |= interest;
+		vox->nap = has_progressed(vox, interest) ? FIRST_NAP_NS : 2 * vox->nap;
+		if (vox->nap > LONGEST_NAP_NS)
+			vox->nap = LONGEST_NAP_NS;
+		vox_end_set_timer(vox->end, vox->nap);
+	} else {
+		vox->napping &= ~interest;
+		if (!vox->napping)
+			vox_end_set_timer(vox->end, 0);
+	}
+	atomic_store_explicit(&vox->timer_set, vox->napping != 0, memory_order_relaxed);
 	pthread_mutex_unlock(&link->waiters.lock);
 }
 
 static void arm(struct voxshm_link *link, unsigned int interest)
 {
 	struct vox_link *vox = vox_link(link);
+	bool must;
 
 	if (link_state(link) > VOXSHM_LINK_ATTACHED)
 		return;
-	/* A producer that waits for room must not wait for our sleep to end. */
-	if ((interest & VOXSHM_READABLE) && vox->consumer.unpublished)
-		vox_publish_space(vox);
 	if (vox->mine && (interest & VOXSHM_READABLE))
 		shared_store_fenced_u32(&vox->mine->data, 1);		/* C */
 	if (vox->mine && (interest & VOXSHM_WRITABLE))
 		shared_store_fenced_u32(&vox->mine->space, 1);		/* C */
-	if (must_nap(vox, interest))
-		set_nap(vox, interest);
+	must = must_nap(vox, interest);
+	if (must || atomic_load_explicit(&vox->timer_set, memory_order_relaxed))
+		set_nap(vox, interest, must);
 }
 
 static bool disarm(struct voxshm_link *link, unsigned int interest)

@@ -80,6 +80,17 @@ int voxshm_segment_claim_peer(struct voxshm_segment *segment, uint32_t peer)
 	return ret;
 }
 
+int vox_peer_claim_word(struct voxshm_segment *segment, uint32_t peer, uint64_t word)
+{
+	uint64_t claimed = peer_word(PEER_ATTACHED, peer_word_epoch(word));
+
+	if (peer_word_state(word) != PEER_RESERVED ||
+	    !shared_cas_u64(&vox_peer(segment, peer)->state_epoch, &word, claimed))	/* G */
+		return -ESTALE;
+	introduce(segment, peer);
+	return 0;
+}
+
 int voxshm_segment_attach_peer(struct voxshm_segment *segment)
 {
 	int peer = take_empty(segment, PEER_ATTACHED);

@@ -20,25 +20,21 @@ enum view_kind {
 #define VIEW_CLASS_SHIFT 8
 #define VIEW_EXTENT_SHIFT 16
 
-void vox_publish_space(struct vox_link *vox)
+static void publish_space(struct vox_link *vox)
 {
 	vox_ring_publish_read(&vox->consumer);
 	vox_wake_space(vox);
 }
 
-/*
- * Releases ring bytes. To a peer of ours the room goes back when enough of it
- * is due or waited for; a plain one is told at once.
- */
+/* Releases ring bytes; what that frees goes back at once. */
 static int release_bytes(struct vox_link *vox, struct vox_ring_taken taken)
 {
 	int ret = vox_ring_release(&vox->consumer, taken);
 
 	if (ret)
 		return ret;
-	if (vox->consumer.unpublished > vox->lazy_room || !vox_is_ours(vox) ||
-	    __builtin_expect(shared_peek_u32(&vox->theirs->space) != 0, 0))
-		vox_publish_space(vox);
+	if (vox->consumer.unpublished)
+		publish_space(vox);
 	return 0;
 }
 
@@ -256,8 +252,6 @@ static int recv_next(struct vox_link *vox, struct voxshm_view *view)
 	if (readable <= 0) {
 		if (readable)
 			return link_fail(link, "its ring makes no sense");
-		if (vox->consumer.unpublished)
-			vox_publish_space(vox);
 		return -EAGAIN;
 	}
 	if (vox_entry_parse(&entry, vox_ring_at(&vox->consumer), (uint32_t)readable))

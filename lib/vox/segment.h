@@ -35,6 +35,13 @@ static inline struct segment_header *vox_header(const struct voxshm_segment *seg
 	return (struct segment_header *)(void *)segment->file.base;
 }
 
+/*
+ * Claims a reserved peer slot as it was when `word` was loaded from it: another
+ * life of the slot is not taken. Return: 0 or -ESTALE.
+ */
+int vox_peer_claim_word(struct voxshm_segment *segment, uint32_t peer, uint64_t word);
+
+
 /* peer: 1..max_guests, checked. */
 static inline struct peer_entry *vox_peer(const struct voxshm_segment *segment, uint32_t peer)
 {

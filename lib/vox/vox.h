@@ -55,8 +55,11 @@ struct vox_link {
 	struct vox_end *end;
 	struct sleep_words *mine, *theirs;	/* NULL in a plain segment */
 	uint32_t holder;			/* our number in the pool's book */
-	int64_t nap;			/* how long the next timed wait lasts */
+	/* Timed waits, under waiters.lock: */
+	int64_t nap;			/* how long the next one lasts */
 	uint64_t sent_at_nap, received_at_nap;
+	unsigned int napping;		/* interests that one is set for */
+	_Atomic bool timer_set;
 
 	/* the sending thread's */
 	_Alignas(CACHE_LINE) struct vox_ring_producer producer;
@@ -71,7 +74,6 @@ struct vox_link {
 	_Alignas(CACHE_LINE) struct vox_ring_consumer consumer;
 	shared_u64 *receiver_intent;
 	struct vox_received received;
-	uint32_t lazy_room;		/* released bytes that may stay unpublished */
 
 	/* the host's */
 	struct vox_departed *departed;
@@ -141,7 +143,6 @@ int vox_release(struct voxshm_link *link, struct voxshm_view *view);
 bool vox_readable(struct voxshm_link *link);
 int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
 	       int fd);
-void vox_publish_space(struct vox_link *vox);
 
 /* vox/host.c */
 int vox_host_init(struct voxshm_host *host, struct voxshm_error *error);

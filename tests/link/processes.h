@@ -151,17 +151,24 @@ static inline pid_t walk_in_fork(const char *address, guest_fn *run, void *argum
 	return pid;
 }
 
-/* Starts this test's program again as the guest of that name. */
+/* This test's program; its path, because /proc/self/exe may be an emulator. */
+static inline char *program_path(void)
+{
+	static char path[PATH_MAX];
+
+	if (!*path)
+		REQUIRE(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0);
+	return path;
+}
+
+/* Starts it again as the guest of that name. */
 static inline int guest_try_spawn(struct voxshm_host *host, const char *name,
 				  const char *argument, struct voxshm_link **link,
 				  struct voxshm_error *error)
 {
-	static char program[PATH_MAX];
-	char *argv[] = { program, "--guest", (char *)name, (char *)argument, NULL };
+	char *argv[] = { program_path(), "--guest", (char *)name, (char *)argument, NULL };
 
-	if (!*program)
-		REQUIRE(readlink("/proc/self/exe", program, sizeof(program) - 1) > 0);
-	return voxshm_host_spawn(host, program, argv, link, error);
+	return voxshm_host_spawn(host, program_path(), argv, link, error);
 }
 
 static inline struct voxshm_link *guest_spawn(struct __test_metadata *_metadata,

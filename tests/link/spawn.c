@@ -250,7 +250,7 @@ TEST_F(spawn, ticket_over_exec)
 	if (pid == 0) {
 		snprintf(number, sizeof(number), "%d", ticket);
 		REQUIRE_EQ(0, fcntl(ticket, F_SETFD, 0));
-		execl("/proc/self/exe", "test", "--guest", "claim", number, NULL);
+		execl(program_path(), "test", "--guest", "claim", number, NULL);
 		_exit(99);
 	}
 	close(ticket);

@@ -107,7 +107,7 @@ TEST_F_TIMEOUT(threads, streams_both_ways_without_spinning, 60)
 
 TEST_F_TIMEOUT(threads, streams_of_mixed_sizes_both_ways, 60)
 {
-	struct work work = { .size = mixed_size, .count = amount(20000), .timeout = PATIENCE };
+	struct work work = { .size = mixed_size, .count = amount(10000), .timeout = PATIENCE };
 
 	stream_both_ways(&self->pair, work, 0, 0);
 	set_spin(&self->pair, 0);
@@ -172,7 +172,7 @@ TEST_F_TIMEOUT(threads, ping_pong_without_spinning, 60)
 /* Fewer, because it is slow where there is no free processor to spin on. */
 TEST_F_TIMEOUT(threads, ping_pong_with_spinning, 60)
 {
-	struct work work = { .size = tiny_size, .count = amount(20000), .timeout = PATIENCE };
+	struct work work = { .size = tiny_size, .count = amount(10000), .timeout = PATIENCE };
 
 	ping_pong(_metadata, &self->pair, work);
 }

@@ -79,7 +79,7 @@ static void *meddle_status(void *argument)
 
 TEST_F(wakeups, of_a_sender_survive_status)
 {
-	run(&self->pair, variant->choice.from_host, meddle_status, amount(10000), 0);
+	run(&self->pair, variant->choice.from_host, meddle_status, amount(3000), 0);
 }
 
 static void *meddle_try_recv(void *argument)
@@ -93,7 +93,7 @@ static void *meddle_try_recv(void *argument)
 
 TEST_F(wakeups, of_a_sender_survive_try_recv)
 {
-	run(&self->pair, variant->choice.from_host, meddle_try_recv, amount(10000), 0);
+	run(&self->pair, variant->choice.from_host, meddle_try_recv, amount(6000), 0);
 }
 
 static void *meddle_arm(void *argument)
@@ -110,7 +110,7 @@ static void *meddle_arm(void *argument)
 
 TEST_F(wakeups, of_a_sender_survive_arm)
 {
-	run(&self->pair, variant->choice.from_host, meddle_arm, amount(10000), 0);
+	run(&self->pair, variant->choice.from_host, meddle_arm, amount(6000), 0);
 }
 
 static void *meddle_short_recv(void *argument)
@@ -127,7 +127,7 @@ static void *meddle_short_recv(void *argument)
 
 TEST_F(wakeups, of_a_sender_survive_recv_with_short_timeouts)
 {
-	run(&self->pair, variant->choice.from_host, meddle_short_recv, amount(10000), 0);
+	run(&self->pair, variant->choice.from_host, meddle_short_recv, amount(6000), 0);
 }
 
 /* The other side also sends large payloads, whose descriptors come the same way. */
@@ -168,7 +168,7 @@ TEST_F(wakeups, of_a_sender_survive_large_payloads_the_other_way)
 	struct large_sender sender = { RECEIVER, 70000, false };
 	pthread_t thread = thread_start(run_large_sender, &sender);
 
-	run(&self->pair, variant->choice.from_host, meddle_large, amount(5000), sender.large);
+	run(&self->pair, variant->choice.from_host, meddle_large, amount(3000), sender.large);
 	sender.stop = true;
 	thread_join(thread);
 }
@@ -205,7 +205,7 @@ static void *run_slow_sender(void *argument)
 
 TEST_F(wakeups, of_a_receiver_survive_status_and_refused_sends)
 {
-	struct receiver receiver = { RECEIVER, amount(10000), false };
+	struct receiver receiver = { RECEIVER, amount(6000), false };
 	struct end end = { SENDER, receiver.count, 0, false };
 	struct voxshm_status status;
 	pthread_t threads[2];
@@ -259,7 +259,7 @@ static void *run_polling_sender(void *argument)
 
 TEST_F(wakeups, of_a_receiver_in_poll_survive_a_sleeping_sender)
 {
-	uint64_t count = amount(10000);
+	uint64_t count = amount(6000);
 	struct end here = { SENDER, count, 0, false }, there = { RECEIVER, count, 0, false };
 	struct receiver receiver = { SENDER, count, false };
 	pthread_t threads[3];
@@ -274,7 +274,7 @@ TEST_F(wakeups, of_a_receiver_in_poll_survive_a_sleeping_sender)
 
 TEST_F(wakeups, of_a_sender_in_poll_survive_a_sleeping_receiver)
 {
-	uint64_t count = amount(10000);
+	uint64_t count = amount(6000);
 	struct end here = { SENDER, count, 0, false }, there = { RECEIVER, count, 0, false };
 	struct receiver receiver = { SENDER, count, false };
 	pthread_t threads[3];

@@ -64,6 +64,8 @@ static inline const char *both_init(struct both *both, uint32_t capacity, uint32
 	both->producer.read = cursor;
 	both->consumer.cursor = cursor;
 	both->consumer.released = cursor;
+	both->consumer.published = cursor;
+	shared_poke_u32(&both->consumer.publishable, cursor);
 	both->model = (struct model){ .cursor = cursor, .released_to = cursor, .read = cursor,
 				      .marker = NOWHERE };
 	return NULL;
