@@ -254,7 +254,8 @@ TEST_F(create, descriptor_limit_is_an_error)
 {
 	struct rlimit limit = { 0, 0 };
 
-	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		SKIP(return, "valgrind does not let the limit be lowered");
 	EXPECT_EQ(voxshm_segment_create(&self->segment, CONFIG(SMALL), &self->error), -EMFILE);
 }
 
