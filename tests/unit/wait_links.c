@@ -41,6 +41,8 @@ FIXTURE_TEARDOWN(links)
 struct call {
 	struct voxshm_link *link;
 	bool sends;
+	const void *data;
+	size_t size;
 	int64_t timeout;
 	int ret;
 	pthread_t thread;
@@ -52,7 +54,7 @@ static void *run_call(void *argument)
 	struct voxshm_view view;
 
 	if (call->sends) {
-		call->ret = voxshm_send(call->link, "x", 1, call->timeout);
+		call->ret = voxshm_send(call->link, call->data, call->size, call->timeout);
 	} else {
 		call->ret = voxshm_recv(call->link, &view, call->timeout);
 		if (call->ret == 0)
@@ -84,13 +86,27 @@ static void await_sleep(struct voxshm_link *link, uint64_t sleeps)
 }
 
 /* Starts it, and returns when it sleeps. */
+static void call_start_any(struct call *call)
+{
+	uint64_t sleeps = atomic_load(&call->link->sleeps);
+
+	call->thread = thread_start(run_call, call);
+	await_sleep(call->link, sleeps);
+}
+
 static void call_start(struct call *call, struct voxshm_link *link, bool sends, int64_t timeout)
 {
-	uint64_t sleeps = atomic_load(&link->sleeps);
+	*call = (struct call){ .link = link, .sends = sends, .data = "x", .size = 1,
+			       .timeout = timeout };
+	call_start_any(call);
+}
 
-	*call = (struct call){ .link = link, .sends = sends, .timeout = timeout };
-	call->thread = thread_start(run_call, call);
-	await_sleep(link, sleeps);
+static void call_start_sized(struct call *call, struct voxshm_link *link, const void *data,
+			     size_t size)
+{
+	*call = (struct call){ .link = link, .sends = true, .data = data, .size = size,
+			       .timeout = PATIENCE / 5 };
+	call_start_any(call);
 }
 
 static int call_join(struct call *call)
@@ -291,6 +307,47 @@ TEST_F(links, doorbells_of_sleeps_that_were_not_needed_keep_no_mapping_out)
 
 /* Room ---------------------------------------------------------------------------------- */
 
+/*
+ * "Release: [...] before any wait." The guest has released some of what it
+ * holds, too little to tell at once, and then waits for room itself: what it
+ * released is the host's to use, whichever of its threads waits.
+ */
+static void release_then_wait(struct __test_metadata *_metadata, bool in_another_thread)
+{
+	struct voxshm_view views[16];
+	struct call host, guest;
+	unsigned int count, i;
+	struct pair pair;
+
+	ASSERT_EQ(pair_open(&pair, SMALL(.ring_capacity = 1024)), 0);
+	count = fill(pair.host_end);
+	ASSERT_EQ(count, 15);
+	for (i = 0; i < count; i++)
+		ASSERT_EQ(voxshm_recv(pair.guest_end, &views[i], 0), 0);
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(voxshm_release(pair.guest_end, &views[i]), 0);
+	fill(pair.guest_end);
+	call_start(&host, pair.host_end, true, PATIENCE / 5);
+	if (in_another_thread) {
+		call_start(&guest, pair.guest_end, true, PATIENCE / 10);
+		EXPECT_EQ(call_join(&guest), -ETIMEDOUT);
+	} else {
+		EXPECT_EQ(voxshm_send(pair.guest_end, "x", 1, PATIENCE / 10), -ETIMEDOUT);
+	}
+	EXPECT_EQ(call_join(&host), 0);
+	EXPECT_EQ(pair_close(&pair), 0);
+}
+
+TEST(room_released_before_a_wait_for_room_reaches_the_sleeping_sender)
+{
+	release_then_wait(_metadata, false);
+}
+
+TEST(room_released_before_the_other_thread_waits_reaches_the_sleeping_sender)
+{
+	release_then_wait(_metadata, true);
+}
+
 TEST_F(links, room_released_before_a_wait_for_data_reaches_the_sleeping_sender)
 {
 	struct call sender, receiver;
@@ -303,6 +360,41 @@ TEST_F(links, room_released_before_a_wait_for_data_reaches_the_sleeping_sender)
 	call_start(&receiver, self->pair.guest_end, false, PATIENCE);
 	ASSERT_EQ(voxshm_send(self->pair.host_end, "x", 1, PATIENCE), 0);
 	EXPECT_EQ(call_join(&receiver), 0);
+}
+
+/* A sender that lacks a slot, or a mapping: the last one is the only one. */
+static void release_the_last(struct __test_metadata *_metadata, size_t size)
+{
+	static const struct voxshm_class one[] = { { 1024, 1 } };
+	static char payload[100000];
+	struct voxshm_view view;
+	unsigned long round;
+	struct call call;
+	struct pair pair;
+
+	ASSERT_EQ(pair_open(&pair, NATIVE_CONFIG(.max_guests = 1, .num_classes = 1, .classes = one,
+						 .max_mappings = 1)), 0);
+	for (round = 0; round < amount(50); round++) {
+		ASSERT_EQ(voxshm_send(pair.host_end, payload, size, 0), 0);
+		ASSERT_EQ(voxshm_send(pair.host_end, payload, size, 0), -EAGAIN);
+		ASSERT_EQ(voxshm_recv(pair.guest_end, &view, 0), 0);
+		call_start_sized(&call, pair.host_end, payload, size);
+		ASSERT_EQ(voxshm_release(pair.guest_end, &view), 0);
+		ASSERT_EQ(call_join(&call), 0)
+			TH_LOG("round %lu", round);
+		take_one(pair.guest_end);
+	}
+	EXPECT_EQ(pair_close(&pair), 0);
+}
+
+TEST(returned_slot_wakes_the_sleeping_sender)
+{
+	release_the_last(_metadata, 1000);
+}
+
+TEST(released_mapping_wakes_the_sleeping_sender)
+{
+	release_the_last(_metadata, 100000);
 }
 
 /* Ends, timeouts, signals ------------------------------------------------------------------ */
