@@ -80,7 +80,8 @@ enum voxshm_backend {
 
 /**
  * struct voxshm_class - one size class of slots
- * @slot_size: bytes of one slot; classes are in ascending order of it
+ * @slot_size: bytes of one slot, native: a multiple of 64; classes are in
+ *	ascending order of it
  * @slot_count: native: slots in each half pool; vox: slots in the shared pool
  */
 struct voxshm_class {
@@ -626,7 +627,8 @@ VOXSHM_API int voxshm_host_spawn(struct voxshm_host *host, const char *path, cha
  * @link: filled with the host's end
  * @error: filled on failure, or NULL
  *
- * Return: 0, -EUSERS (all guest places taken), -ENOMEM, -EMFILE, ...
+ * Return: 0, -EUSERS (all guest places taken), -EBUSY (too many ended links
+ * are waiting to be closed), -ENOMEM, -EMFILE, ...
  */
 VOXSHM_API int voxshm_host_ticket(struct voxshm_host *host, int *ticket,
 				  struct voxshm_link **link, struct voxshm_error *error);

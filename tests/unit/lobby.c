@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* The lobby: callers that dawdle or hang up, who is let in, and the path it listens at. */
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -259,6 +260,34 @@ TEST_F(lobby, full_host_refuses_and_lets_in_again)
 		close(fds[i]);
 	}
 	pump(self->host);
+}
+
+/* No descriptor is left for a caller: it waits, and so does the host. */
+TEST_F(lobby, lack_of_descriptors_costs_no_processor_time)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct timespec before, after;
+	struct voxshm_event event;
+	struct address address;
+	struct rlimit old, few;
+
+	ASSERT_EQ(LISTEN(), 0);
+	ASSERT_EQ(address_parse(&address, self->path, NULL), 0);
+	ASSERT_EQ(connect(fd, &address.any, address.size), 0);
+	ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = old;
+	few.rlim_cur = (rlim_t)fd;
+	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+	EXPECT_EQ(voxshm_host_wait(self->host, &event, 1, 500 * MS), 0);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+	EXPECT_LT((after.tv_sec - before.tv_sec) * SECOND + after.tv_nsec - before.tv_nsec,
+		  150 * MS);
+	close(fd);
+	/* A guest that comes when there are some again is let in. */
+	pump(self->host);
+	EXPECT_EQ(TRY_GUEST(), 0);
 }
 
 /* Who is let in ------------------------------------------------------------------------ */
