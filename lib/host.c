@@ -477,7 +477,7 @@ static int poll_kernel(struct voxshm_host *host, int64_t deadline)
 
 	host->waits_since_poll = 0;
 	now = clock_now();
-	if (host->ending && (deadline < 0 || deadline > now + EXPLAIN_POLL_NS))
+	if ((lobby_resume(host->lobby) || host->ending) && (deadline < 0 || deadline > now + EXPLAIN_POLL_NS))
 		deadline = now + EXPLAIN_POLL_NS;
 	left = deadline > now ? deadline - now : 0;
 	timeout.tv_sec = left / 1000000000;

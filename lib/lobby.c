@@ -25,6 +25,7 @@
 #define MAX_CALLERS 64
 #define EVENTS_PER_VISIT 16
 #define BACKLOG 128
+#define PAUSE_NS 20000000ll
 
 struct caller {
 	int fd;
@@ -44,6 +45,8 @@ struct lobby {
 	void *data;
 	struct caller *first, *last;
 	unsigned int callers;
+	bool paused;			/* no descriptors: the door is not watched */
+	int64_t paused_at;
 };
 
 static void caller_drop(struct lobby *lobby, struct caller *caller)
@@ -71,14 +74,36 @@ static int watch_fd(struct lobby *lobby, int fd, void *pointer)
 	return epoll_ctl(lobby->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+static void watch_door(struct lobby *lobby, bool watched)
+{
+	struct epoll_event event = { .events = watched ? EPOLLIN : 0, .data.ptr = lobby };
+
+	epoll_ctl(lobby->epoll_fd, EPOLL_CTL_MOD, lobby->listen_fd, &event);
+	lobby->paused = !watched;
+	lobby->paused_at = clock_now();
+}
+
+bool lobby_resume(struct lobby *lobby)
+{
+	bool paused = lobby && lobby->paused;
+
+	if (paused && clock_now() - lobby->paused_at >= PAUSE_NS)
+		watch_door(lobby, true);
+	return paused;
+}
+
 static void caller_new(struct lobby *lobby)
 {
 	struct caller *caller;
 	int fd;
 
 	fd = accept4(lobby->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		/* It would be readable for as long as descriptors are short. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			watch_door(lobby, false);
 		return;
+	}
 	if (lobby->callers == MAX_CALLERS)
 		caller_drop(lobby, lobby->first);
 	caller = malloc(sizeof(*caller));

@@ -203,7 +203,7 @@ FIXTURE_TEARDOWN(stress)
 	munmap(self->work.ring, self->size);
 }
 
-TEST_F_TIMEOUT(stress, two_threads, 250)
+TEST_F_TIMEOUT(stress, two_threads, 3000)
 {
 	pthread_t producer = thread_start(produce, &self->work);
 
@@ -211,7 +211,7 @@ TEST_F_TIMEOUT(stress, two_threads, 250)
 	pthread_join(producer, NULL);
 }
 
-TEST_F_TIMEOUT(stress, two_processes, 250)
+TEST_F_TIMEOUT(stress, two_processes, 3000)
 {
 	pid_t child;
 
