@@ -66,7 +66,7 @@ int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, 
 static int watch_pidfd(struct voxshm_link *link);
 
 /* Has the peer come, or ended? Under waiters.lock. */
-static void update_state(struct voxshm_link *link)
+void link_update_state(struct voxshm_link *link)
 {
 	struct end *end = link->end;
 
@@ -88,22 +88,22 @@ void link_drain_locked(struct voxshm_link *link)
 {
 	if (link->end->ops->drain(link->end, link))
 		link_fail(link, "it sent a malformed control message");
-	update_state(link);
+	link_update_state(link);
 	waiters_wake(&link->waiters);
 	if (link->poll_armed)
 		eventfd_write(link->kick_fd, 1);
+	if (link->host)
+		host_heat(link);
 }
 
 void link_drain(struct voxshm_link *link)
 {
 	pthread_mutex_lock(&link->waiters.lock);
 	if (link->waiters.polling)
-		update_state(link);
+		link_update_state(link);
 	else
 		link_drain_locked(link);
 	pthread_mutex_unlock(&link->waiters.lock);
-	if (link->host)
-		host_heat(link);
 }
 
 bool link_ready(struct voxshm_link *link, unsigned int interest)
@@ -442,7 +442,6 @@ void voxshm_link_status(struct voxshm_link *link, struct voxshm_status *status)
 	struct end *end = link->end;
 
 	link_drain_wait(link);
-	link_drain(link);
 	failure = atomic_load(&link->failure);
 	pthread_mutex_lock(&link->waiters.lock);
 	*status = (struct voxshm_status){

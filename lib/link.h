@@ -96,6 +96,9 @@ void link_drain(struct voxshm_link *link);
 /* The same for the thread that polls, under waiters.lock. */
 void link_drain_locked(struct voxshm_link *link);
 
+/* Has the peer come, or ended? Under waiters.lock. */
+void link_update_state(struct voxshm_link *link);
+
 /* Drains, or waits until the thread that polls has done it. */
 void link_drain_wait(struct voxshm_link *link);
 

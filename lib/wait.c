@@ -156,6 +156,7 @@ void link_drain_wait(struct voxshm_link *link)
 		link_drain_locked(link);
 	else if (poll(&pollfd, 1, 0) <= 0)
 		wait = false;
+	link_update_state(link);
 	pthread_mutex_unlock(&waiters->lock);
 	while (wait && shared_load_u32(&waiters->wakes) == wakes)
 		follow(waiters, wakes, -1);

@@ -207,6 +207,18 @@ static inline pthread_t thread_start(void *(*run)(void *), void *argument)
 	return thread;
 }
 
+/*
+ * Joins a thread whose call a signal is to end. One signal may come just before
+ * the system call that it should end, so they are sent until the thread is gone.
+ */
+static inline void thread_interrupt(pthread_t thread, int signal_number)
+{
+	while (pthread_tryjoin_np(thread, NULL) == EBUSY) {
+		pthread_kill(thread, signal_number);
+		sleep_ms(2);
+	}
+}
+
 /* Memory that forked children share. */
 static inline void *shared_memory(size_t size)
 {

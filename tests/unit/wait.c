@@ -445,8 +445,8 @@ TEST_F(wait, signal_ends_a_sleep)
 	catch_signal(0);
 	waiter_start(&reader, &self->side, VOXSHM_READABLE, PATIENCE);
 	await_sleeps(&self->side, 1);
-	pthread_kill(reader.thread, SIGUSR1);
-	EXPECT_EQ(waiter_join(&reader), -EINTR);
+	thread_interrupt(reader.thread, SIGUSR1);
+	EXPECT_EQ(reader.ret, -EINTR);
 	EXPECT_EQ(shared_peek_u32(&self->side.data_word), 0);
 	/* And the next one is as good as any. */
 	waiter_start(&reader, &self->side, VOXSHM_READABLE, PATIENCE);
@@ -464,8 +464,8 @@ TEST_F(wait, signal_to_the_one_that_polls_hands_the_doorbell_over)
 	await_sleeps(&self->side, 1);
 	waiter_start(&writer, &self->side, VOXSHM_WRITABLE, PATIENCE);
 	await_sleeps(&self->side, 2);
-	pthread_kill(reader.thread, SIGUSR1);
-	EXPECT_EQ(waiter_join(&reader), -EINTR);
+	thread_interrupt(reader.thread, SIGUSR1);
+	EXPECT_EQ(reader.ret, -EINTR);
 	publish(&self->side, VOXSHM_WRITABLE);
 	EXPECT_EQ(waiter_join(&writer), 0);
 }
@@ -479,8 +479,8 @@ TEST_F(wait, signal_ends_the_sleep_of_the_one_that_does_not_poll_too)
 	await_sleeps(&self->side, 1);
 	waiter_start(&writer, &self->side, VOXSHM_WRITABLE, PATIENCE / 5);
 	await_sleeps(&self->side, 2);
-	pthread_kill(writer.thread, SIGUSR1);
-	EXPECT_EQ(waiter_join(&writer), -EINTR);
+	thread_interrupt(writer.thread, SIGUSR1);
+	EXPECT_EQ(writer.ret, -EINTR);
 	publish(&self->side, VOXSHM_READABLE);
 	EXPECT_EQ(waiter_join(&reader), 0);
 }

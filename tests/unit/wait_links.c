@@ -442,12 +442,12 @@ TEST_F(links, signal_ends_a_wait_of_either_role)
 
 	ASSERT_EQ(sigaction(SIGUSR1, &action, NULL), 0);
 	call_start(&call, self->pair.host_end, false, PATIENCE);
-	pthread_kill(call.thread, SIGUSR1);
-	EXPECT_EQ(call_join(&call), -EINTR);
+	thread_interrupt(call.thread, SIGUSR1);
+	EXPECT_EQ(call.ret, -EINTR);
 	fill(self->pair.host_end);
 	call_start(&call, self->pair.host_end, true, PATIENCE);
-	pthread_kill(call.thread, SIGUSR1);
-	EXPECT_EQ(call_join(&call), -EINTR);
+	thread_interrupt(call.thread, SIGUSR1);
+	EXPECT_EQ(call.ret, -EINTR);
 }
 
 TEST_F(links, peer_that_is_awake_is_not_rung)
