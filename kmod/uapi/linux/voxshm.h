@@ -20,14 +20,16 @@
  *
  * Arguments. Each call takes a struct whose size is part of its number. The
  * structs may grow: a shorter one than the kernel's is read as if zeros
- * followed, of a longer one the rest must be zero (E2BIG). Unknown flags and
- * reserved fields that are not zero: EINVAL. Errors of all calls: EFAULT,
- * ENOTTY (not a call of this kind of descriptor), EINVAL (the struct is
- * shorter than its first version). A call that fails changes nothing.
+ * followed, of a longer one the rest must be zero (E2BIG). INFO and STATUS only
+ * answer: nothing is read, and what the kernel does not know is zeroed. Unknown
+ * flags and reserved fields that are not zero: EINVAL. Errors of all calls:
+ * EFAULT, ENOTTY (not a call of this kind of descriptor), EINVAL (the struct
+ * is shorter than its first version). A call that fails changes nothing.
  */
 #ifndef _UAPI_LINUX_VOXSHM_H
 #define _UAPI_LINUX_VOXSHM_H
 
+#include <linux/const.h>
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
@@ -38,10 +40,10 @@
 
 /*
  * mmap(): the object's id stands above bit 32 of the offset. MAP_SHARED only,
- * never executable, not inherited by fork, not in a core dump, cannot grow.
- * What lies past the object's end, or what the caller may not have, is refused:
- * EINVAL (no such range), ENXIO (no such object), EACCES (writing to what is
- * read-only for the caller), EPERM (not the owner).
+ * not inherited by fork, not in a core dump, cannot grow. What lies past the
+ * object's end, or what the caller may not have, is refused: EINVAL (not such a
+ * range, not MAP_SHARED), ENXIO (no such object), EACCES (writing to what is
+ * read-only for the caller), EPERM (not the owner, or PROT_EXEC).
  *
  *   main          segment, host end: read-write; guest end: read-only
  *   window        the ends of its link: read-write
@@ -58,7 +60,7 @@
 #define VOXSHM_OBJECT_GUEST	2048	/* + n of OBJECT_CREATE on the guest's end */
 #define VOXSHM_POOLS_MAX	255
 #define VOXSHM_OBJECTS_MAX	1024	/* of each end of a link */
-#define VOXSHM_SIZE_MAX		(1ULL << VOXSHM_OBJECT_SHIFT)
+#define VOXSHM_SIZE_MAX		_BITULL(VOXSHM_OBJECT_SHIFT)
 
 #define VOXSHM_OFFSET(id)	((__u64)(id) << VOXSHM_OBJECT_SHIFT)
 
@@ -224,7 +226,7 @@ struct voxshm_ioc_drop {
 
 /*
  * DETACH: this end ends now, and it is meant. Either end. What is mapped stays
- * so. Errors: none; a second time does nothing.
+ * so. A second time does nothing.
  *
  * write() of one byte or more, whatever it says, rings the other end: its
  * eventfd is signalled. Never blocks. Return: the count, or -EPIPE once the other
