@@ -474,12 +474,10 @@ static int poll_kernel(struct voxshm_host *host, int64_t deadline)
 	struct timespec timeout = { 0 };
 	int64_t now, left;
 	int count, i;
-	bool again;
 
 	host->waits_since_poll = 0;
 	now = clock_now();
-	again = lobby_resume(host->lobby) || host->ending;
-	if (again && (deadline < 0 || deadline > now + EXPLAIN_POLL_NS))
+	if (host->ending && (deadline < 0 || deadline > now + EXPLAIN_POLL_NS))
 		deadline = now + EXPLAIN_POLL_NS;
 	left = deadline > now ? deadline - now : 0;
 	timeout.tv_sec = left / 1000000000;

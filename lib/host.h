@@ -58,9 +58,6 @@ int host_link_spawned(struct voxshm_link *link, pid_t pid);
 /* lobby.c: the listening socket, and callers that were not answered yet. */
 void lobby_free(struct lobby *lobby);
 
-/* Tries again what failed for want of descriptors. Return: was there something? */
-bool lobby_resume(struct lobby *lobby);
-
 /* spawn.c: keeps a child that outlives its link until it can be reaped. */
 void orphan_adopt(struct voxshm_host *host, int pidfd);
 void orphans_free(struct voxshm_host *host);

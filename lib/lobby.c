@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "address.h"
@@ -25,7 +26,8 @@
 #define MAX_CALLERS 64
 #define EVENTS_PER_VISIT 16
 #define BACKLOG 128
-#define PAUSE_NS 20000000ll
+#define PAUSE_NS 20000000
+#define MAX_GROUPS 64
 
 struct caller {
 	int fd;
@@ -45,8 +47,7 @@ struct lobby {
 	void *data;
 	struct caller *first, *last;
 	unsigned int callers;
-	bool paused;			/* no descriptors: the door is not watched */
-	int64_t paused_at;
+	int pause_fd;			/* a timer: how long the door is not watched */
 };
 
 static void caller_drop(struct lobby *lobby, struct caller *caller)
@@ -79,17 +80,23 @@ static void watch_door(struct lobby *lobby, bool watched)
 	struct epoll_event event = { .events = watched ? EPOLLIN : 0, .data.ptr = lobby };
 
 	epoll_ctl(lobby->epoll_fd, EPOLL_CTL_MOD, lobby->listen_fd, &event);
-	lobby->paused = !watched;
-	lobby->paused_at = clock_now();
 }
 
-bool lobby_resume(struct lobby *lobby)
+/* Without descriptors the door would be readable all the time. */
+static void pause_begin(struct lobby *lobby)
 {
-	bool paused = lobby && lobby->paused;
+	static const struct itimerspec once = { .it_value.tv_nsec = PAUSE_NS };
 
-	if (paused && clock_now() - lobby->paused_at >= PAUSE_NS)
+	if (timerfd_settime(lobby->pause_fd, 0, &once, NULL) == 0)
+		watch_door(lobby, false);
+}
+
+static void pause_end(struct lobby *lobby)
+{
+	uint64_t expirations;
+
+	if (read(lobby->pause_fd, &expirations, sizeof(expirations)) > 0)
 		watch_door(lobby, true);
-	return paused;
 }
 
 static void caller_new(struct lobby *lobby)
@@ -99,9 +106,8 @@ static void caller_new(struct lobby *lobby)
 
 	fd = accept4(lobby->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
-		/* It would be readable for as long as descriptors are short. */
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			watch_door(lobby, false);
+			pause_begin(lobby);
 		return;
 	}
 	if (lobby->callers == MAX_CALLERS)
@@ -131,12 +137,43 @@ static int accept_own_user(const struct voxshm_caller *caller, struct voxshm_err
 	return error_set(reason, -EACCES, "only user %u is let in", (unsigned int)geteuid());
 }
 
+static bool is_listed(const void *list, size_t count, uint32_t id)
+{
+	const uint32_t *ids = list;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+_Static_assert(sizeof(uid_t) == sizeof(uint32_t) && sizeof(gid_t) == sizeof(uint32_t),
+	       "is_listed() reads both");
+
+int voxshm_accept_listed(void *data, const struct voxshm_caller *caller,
+			 struct voxshm_error *reason)
+{
+	const struct voxshm_allowed *allowed = data;
+	size_t i;
+
+	if (is_listed(allowed->users, allowed->num_users, caller->uid) ||
+	    is_listed(allowed->groups, allowed->num_groups, caller->gid))
+		return 0;
+	for (i = 0; i < caller->num_groups; i++)
+		if (is_listed(allowed->groups, allowed->num_groups, caller->groups[i]))
+			return 0;
+	return error_set(reason, -EACCES, "user %u is not on the host's list",
+			 (unsigned int)caller->uid);
+}
+
 static int judge(const struct lobby *lobby, struct caller *caller, const char *session,
 		 size_t session_size, struct voxshm_error *reason)
 {
 	struct voxshm_caller who = { .session = session, .session_size = session_size };
+	socklen_t size = sizeof(struct ucred);
 	struct ucred credentials;
-	socklen_t size = sizeof(credentials);
+	gid_t groups[MAX_GROUPS];
 
 	reason->text[0] = '\0';
 	if (getsockopt(caller->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
@@ -144,6 +181,10 @@ static int judge(const struct lobby *lobby, struct caller *caller, const char *s
 	who.pid = credentials.pid;
 	who.uid = credentials.uid;
 	who.gid = credentials.gid;
+	who.groups = groups;
+	size = sizeof(groups);
+	if (getsockopt(caller->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
+		who.num_groups = size / sizeof(*groups);
 	if (!lobby->accept)
 		return accept_own_user(&who, reason);
 	if (lobby->accept(lobby->data, &who, reason) == 0)
@@ -207,6 +248,8 @@ static void lobby_handle(struct voxshm_host *host, struct watch *watch)
 			return;
 		if (event.data.ptr == lobby)
 			caller_new(lobby);
+		else if (event.data.ptr == &lobby->pause_fd)
+			pause_end(lobby);
 		else
 			caller_handle(host, lobby, event.data.ptr);
 	}
@@ -294,8 +337,9 @@ int voxshm_host_listen(struct voxshm_host *host, const char *address, mode_t mod
 	lobby->data = data;
 	lobby->listen_fd = -1;
 	lobby->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (lobby->epoll_fd < 0) {
-		ret = error_errno(error, -errno, "cannot make an epoll descriptor");
+	lobby->pause_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (lobby->epoll_fd < 0 || lobby->pause_fd < 0) {
+		ret = error_errno(error, -errno, "cannot make a descriptor to wait on");
 		goto free_lobby;
 	}
 	ret = address_parse(&lobby->address, address, error);
@@ -310,6 +354,8 @@ int voxshm_host_listen(struct voxshm_host *host, const char *address, mode_t mod
 	if (ret)
 		goto free_lobby;
 	ret = watch_fd(lobby, lobby->listen_fd, lobby);
+	if (ret == 0)
+		ret = watch_fd(lobby, lobby->pause_fd, &lobby->pause_fd);
 	if (ret == 0)
 		ret = host_watch(host, lobby->epoll_fd, &lobby->watch);
 	if (ret) {
@@ -338,6 +384,8 @@ void lobby_free(struct lobby *lobby)
 		unlink(lobby->address.un.sun_path);
 	if (lobby->listen_fd >= 0)
 		close(lobby->listen_fd);
+	if (lobby->pause_fd >= 0)
+		close(lobby->pause_fd);
 	if (lobby->epoll_fd >= 0)
 		close(lobby->epoll_fd);
 	free(lobby);

@@ -560,6 +560,8 @@ VOXSHM_API void voxshm_host_free(struct voxshm_host *host);
  * @pid: its process
  * @uid: its user
  * @gid: its group
+ * @groups: its supplementary groups, as far as they are known
+ * @num_groups: how many
  * @session: what it passed to voxshm_guest_connect(), not terminated
  * @session_size: bytes of it
  */
@@ -567,6 +569,8 @@ struct voxshm_caller {
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
+	const gid_t *groups;
+	size_t num_groups;
 	const char *session;
 	size_t session_size;
 };
@@ -583,11 +587,39 @@ typedef int (*voxshm_accept_fn)(void *data, const struct voxshm_caller *caller,
 				struct voxshm_error *reason);
 
 /**
+ * struct voxshm_allowed - who is let in, for voxshm_accept_listed()
+ * @users: these users
+ * @num_users: how many
+ * @groups: and who is in one of these groups
+ * @num_groups: how many
+ */
+struct voxshm_allowed {
+	const uid_t *users;
+	size_t num_users;
+	const gid_t *groups;
+	size_t num_groups;
+};
+
+/**
+ * voxshm_accept_listed() - a voxshm_accept_fn that lets in who is listed
+ * @data: a struct voxshm_allowed
+ * @caller: who asks
+ * @reason: filled on refusal
+ *
+ * Nobody else is let in, the host's own user and root neither.
+ *
+ * Return: 0 or -EACCES.
+ */
+VOXSHM_API int voxshm_accept_listed(void *data, const struct voxshm_caller *caller,
+				    struct voxshm_error *reason);
+
+/**
  * voxshm_host_listen() - let walk-in guests in
  * @host: the host
  * @address: path of the UNIX socket to make, or "@name" for an abstract one
  * @mode: permission bits of the path; 0 means 0600
- * @accept: asked for each guest; NULL lets in the host's own user and root
+ * @accept: asked for each guest: voxshm_accept_listed() or a function of your
+ *	own; NULL lets in the host's own user and root
  * @data: handed to @accept
  * @error: filled on failure, or NULL
  *

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* The lobby: callers that dawdle or hang up, who is let in, and the path it listens at. */
+#include <grp.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -266,6 +267,7 @@ TEST_F(lobby, full_host_refuses_and_lets_in_again)
 TEST_F(lobby, lack_of_descriptors_costs_no_processor_time)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct pollfd pollfd = { .events = POLLIN };
 	struct timespec before, after;
 	struct voxshm_event event;
 	struct address address;
@@ -286,7 +288,9 @@ TEST_F(lobby, lack_of_descriptors_costs_no_processor_time)
 		  150 * MS);
 	close(fd);
 	/* A guest that comes when there are some again is let in, before long. */
-	usleep(50000);
+	ASSERT_EQ(voxshm_host_arm(self->host), 0);
+	pollfd.fd = voxshm_host_fd(self->host);
+	EXPECT_EQ(poll(&pollfd, 1, 1000), 1);
 	pump(self->host);
 	EXPECT_EQ(TRY_GUEST(), 0);
 }
@@ -328,6 +332,38 @@ TEST_F(lobby, application_sees_who_asks_and_decides)
 	EXPECT_EQ(TRY_GUEST(), -EACCES);
 	EXPECT_NE(strstr(self->error.text, "not on a monday"), NULL);
 	EXPECT_EQ(self->host->links, NULL);
+}
+
+TEST_F(lobby, who_is_listed_is_let_in_and_nobody_else)
+{
+	gid_t groups[] = { 12, getegid() };
+	uid_t other = 4712, users[] = { 12, geteuid() };
+	struct voxshm_allowed allowed = { .users = &other, .num_users = 1 };
+
+	ASSERT_EQ(voxshm_host_listen(self->host, self->path, 0, voxshm_accept_listed, &allowed,
+				     NULL), 0);
+	EXPECT_EQ(TRY_GUEST(), -EACCES);
+	EXPECT_NE(strstr(self->error.text, "is not on the host's list"), NULL);
+	allowed = (struct voxshm_allowed){ .users = users, .num_users = 2 };
+	EXPECT_EQ(TRY_GUEST(), 0);
+	allowed = (struct voxshm_allowed){ .groups = groups, .num_groups = 2 };
+	EXPECT_EQ(TRY_GUEST(), 0);
+	groups[1] = 4711;
+	EXPECT_EQ(TRY_GUEST(), -EACCES);
+}
+
+TEST_F(lobby, supplementary_groups_count)
+{
+	gid_t mine[] = { 4000, 4711 }, groups[] = { 12, 4711 };
+	struct voxshm_allowed allowed = { .groups = groups, .num_groups = 2 };
+
+	if (geteuid() != 0)
+		SKIP(return, "needs root, to be in other groups");
+	ASSERT_EQ(voxshm_host_listen(self->host, self->path, 0, voxshm_accept_listed, &allowed,
+				     NULL), 0);
+	EXPECT_EQ(TRY_GUEST(), -EACCES);
+	ASSERT_EQ(setgroups(2, mine), 0);
+	EXPECT_EQ(TRY_GUEST(), 0);
 }
 
 enum { LET_IN = 0, REFUSED = 1, NOT_CONNECTED = 2 };
