@@ -22,7 +22,7 @@ static void link_free(struct kref *kref)
 		voxshm_object_put(object);
 	xa_destroy(&link->objects);
 	voxshm_object_put(link->window);
-	voxshm_user_uncharge(link->segment->user, VOXSHM_LINKS, 1);
+	voxshm_uncharge(link->segment->user, VOXSHM_LINKS, 1);
 	voxshm_segment_put(link->segment);
 	kfree(link);
 }
@@ -41,23 +41,23 @@ void voxshm_link_ticket_used(struct voxshm_link *link)
 	link->ticket = false;
 	spin_unlock(&link->lock);
 	if (ticket)
-		voxshm_user_uncharge(link->segment->user, VOXSHM_TICKETS, 1);
+		voxshm_uncharge(link->segment->user, VOXSHM_TICKETS, 1);
 }
 
 /* Made by the host, whose end is attached. */
 struct voxshm_link *voxshm_link_new(struct voxshm_segment *segment, u32 peer_id)
 {
-	struct voxshm_user *user = segment->user;
+	kuid_t user = segment->user;
 	struct voxshm_link *link;
 	int ret;
 
 	link = kzalloc(sizeof(*link), GFP_KERNEL_ACCOUNT);
 	if (!link)
 		return ERR_PTR(-ENOMEM);
-	ret = voxshm_user_charge(user, VOXSHM_LINKS, 1);
+	ret = voxshm_charge(user, VOXSHM_LINKS, 1);
 	if (ret)
 		goto free_link;
-	ret = voxshm_user_charge(user, VOXSHM_TICKETS, 1);
+	ret = voxshm_charge(user, VOXSHM_TICKETS, 1);
 	if (ret)
 		goto uncharge_link;
 	link->window = voxshm_object_new(segment->window_size);
@@ -82,9 +82,9 @@ struct voxshm_link *voxshm_link_new(struct voxshm_segment *segment, u32 peer_id)
 put_window:
 	voxshm_object_put(link->window);
 uncharge_ticket:
-	voxshm_user_uncharge(user, VOXSHM_TICKETS, 1);
+	voxshm_uncharge(user, VOXSHM_TICKETS, 1);
 uncharge_link:
-	voxshm_user_uncharge(user, VOXSHM_LINKS, 1);
+	voxshm_uncharge(user, VOXSHM_LINKS, 1);
 free_link:
 	kfree(link);
 	return ERR_PTR(ret);

@@ -10,7 +10,7 @@
  * An arrow is a reference. A mapping holds its file, so a link outlives the
  * mappings made through its ends. Ends are parts of their link.
  *
- * Locks, all of them spinlocks that are never nested: users_lock (user.c),
+ * Locks, all of them spinlocks that are never nested: accounts_lock (user.c),
  * segment->lock, link->lock, the objects' xa_lock. Under none of them is
  * memory allocated, user memory touched, a file or an eventfd put, or an
  * eventfd signalled: whoever holds one can be slowed by nobody. segment->grow
@@ -24,7 +24,6 @@
 #include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
-#include <linux/ratelimit.h>
 #include <linux/spinlock.h>
 #include <linux/voxshm.h>
 #include <linux/wait.h>
@@ -43,30 +42,19 @@ enum voxshm_resource {
 	VOXSHM_RESOURCES,
 };
 
-struct voxshm_user {
-	struct list_head list;
-	kuid_t uid;
-	struct ratelimit_state uevents;
-	/* The following fields are protected by users_lock. */
-	unsigned long users;
-	u64 used[VOXSHM_RESOURCES];
-};
-
 extern unsigned long long voxshm_limits[VOXSHM_RESOURCES];
 
-/* The account of the caller's user. */
-struct voxshm_user *voxshm_user_get_current(void);
-struct voxshm_user *voxshm_user_get(struct voxshm_user *user);
-void voxshm_user_put(struct voxshm_user *user);
-/* Return: 0 or -EDQUOT. */
-int voxshm_user_charge(struct voxshm_user *user, enum voxshm_resource resource, u64 amount);
-void voxshm_user_uncharge(struct voxshm_user *user, enum voxshm_resource resource, u64 amount);
+/* Return: 0, -EDQUOT, -ENOMEM. */
+int voxshm_charge(kuid_t uid, enum voxshm_resource resource, u64 amount);
+void voxshm_uncharge(kuid_t uid, enum voxshm_resource resource, u64 amount);
+/* May there be a uevent about what this user, who holds something, does? */
+bool voxshm_may_tell(kuid_t uid);
 
 /* object.c: memory of the module's own pages -------------------------------- */
 
 struct voxshm_object {
 	struct kref kref;
-	struct voxshm_user *user;	/* who pays */
+	kuid_t user;			/* who pays */
 	atomic64_t *guest_bytes;	/* the guest's share of it, or NULL */
 	u64 size;
 	unsigned long num_pages;
@@ -110,7 +98,7 @@ struct voxshm_link;
 
 struct voxshm_segment {
 	struct kref kref;
-	struct voxshm_user *user;
+	kuid_t user;
 	struct pid *host;
 	struct voxshm_object *main;
 	u64 window_size;

@@ -9,6 +9,7 @@
  * mapping is gone. A window alone is made without pages: CLAIM allocates them
  * for the guest; what the host touches before is the host's.
  */
+#include <linux/cred.h>
 #include <linux/highmem.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -23,7 +24,6 @@
 
 struct voxshm_object *voxshm_object_new(u64 size)
 {
-	struct voxshm_user *user;
 	struct voxshm_object *object;
 	int ret;
 
@@ -31,28 +31,20 @@ struct voxshm_object *voxshm_object_new(u64 size)
 		return ERR_PTR(-EINVAL);
 	if (size > VOXSHM_SIZE_MAX)
 		return ERR_PTR(-E2BIG);
-	user = voxshm_user_get_current();
-	if (IS_ERR(user))
-		return ERR_CAST(user);
-	ret = voxshm_user_charge(user, VOXSHM_BYTES, size);
+	ret = voxshm_charge(current_uid(), VOXSHM_BYTES, size);
 	if (ret)
-		goto put_user;
-	ret = -ENOMEM;
+		return ERR_PTR(ret);
 	object = kvzalloc(struct_size(object, pages, size >> PAGE_SHIFT),
 			  GFP_KERNEL_ACCOUNT | GFP_TRY);
-	if (!object)
-		goto uncharge;
+	if (!object) {
+		voxshm_uncharge(current_uid(), VOXSHM_BYTES, size);
+		return ERR_PTR(-ENOMEM);
+	}
 	kref_init(&object->kref);
-	object->user = user;
+	object->user = current_uid();
 	object->size = size;
 	object->num_pages = size >> PAGE_SHIFT;
 	return object;
-
-uncharge:
-	voxshm_user_uncharge(user, VOXSHM_BYTES, size);
-put_user:
-	voxshm_user_put(user);
-	return ERR_PTR(ret);
 }
 
 static void free_pages_of(struct page **pages, unsigned long count)
@@ -122,10 +114,9 @@ static void object_free(struct kref *kref)
 	struct voxshm_object *object = container_of(kref, struct voxshm_object, kref);
 
 	free_pages_of(object->pages, object->num_pages);
-	voxshm_user_uncharge(object->user, VOXSHM_BYTES, object->size);
+	voxshm_uncharge(object->user, VOXSHM_BYTES, object->size);
 	if (object->guest_bytes)
 		atomic64_sub(object->size, object->guest_bytes);
-	voxshm_user_put(object->user);
 	kvfree(object);
 }
 

@@ -5,6 +5,7 @@
  * as that, its mappings, and its links.
  */
 #include <linux/anon_inodes.h>
+#include <linux/cred.h>
 #include <linux/ctype.h>
 #include <linux/file.h>
 #include <linux/mm.h>
@@ -26,8 +27,7 @@ static void segment_free(struct kref *kref)
 	for (i = 0; i < segment->num_pools; i++)
 		voxshm_object_put(segment->pools[i]);
 	voxshm_object_put(segment->main);
-	voxshm_user_uncharge(segment->user, VOXSHM_SEGMENTS, 1);
-	voxshm_user_put(segment->user);
+	voxshm_uncharge(segment->user, VOXSHM_SEGMENTS, 1);
 	put_pid(segment->host);
 	mutex_destroy(&segment->grow);
 	kfree(segment);
@@ -43,23 +43,21 @@ static struct voxshm_segment *segment_new(const struct voxshm_ioc_create *create
 	struct voxshm_segment *segment;
 	int ret;
 
-	segment = kzalloc(sizeof(*segment), GFP_KERNEL_ACCOUNT);
-	if (!segment)
-		return ERR_PTR(-ENOMEM);
-	segment->user = voxshm_user_get_current();
-	if (IS_ERR(segment->user)) {
-		ret = PTR_ERR(segment->user);
-		goto free_segment;
-	}
-	ret = voxshm_user_charge(segment->user, VOXSHM_SEGMENTS, 1);
+	ret = voxshm_charge(current_uid(), VOXSHM_SEGMENTS, 1);
 	if (ret)
-		goto put_user;
+		return ERR_PTR(ret);
+	segment = kzalloc(sizeof(*segment), GFP_KERNEL_ACCOUNT);
+	if (!segment) {
+		ret = -ENOMEM;
+		goto uncharge;
+	}
 	segment->main = voxshm_object_new_filled(create->main_size);
 	if (IS_ERR(segment->main)) {
 		ret = PTR_ERR(segment->main);
-		goto uncharge;
+		goto free_segment;
 	}
 	kref_init(&segment->kref);
+	segment->user = current_uid();
 	segment->host = get_pid(task_tgid(current));
 	segment->window_size = create->window_size;
 	segment->guest_bytes = create->guest_bytes;
@@ -70,12 +68,10 @@ static struct voxshm_segment *segment_new(const struct voxshm_ioc_create *create
 	spin_lock_init(&segment->lock);
 	return segment;
 
-uncharge:
-	voxshm_user_uncharge(segment->user, VOXSHM_SEGMENTS, 1);
-put_user:
-	voxshm_user_put(segment->user);
 free_segment:
 	kfree(segment);
+uncharge:
+	voxshm_uncharge(current_uid(), VOXSHM_SEGMENTS, 1);
 	return ERR_PTR(ret);
 }
 

@@ -37,7 +37,7 @@ void voxshm_uevent(struct voxshm_segment *segment, const char *event, u32 peer_i
 {
 	struct news *news;
 
-	if (!READ_ONCE(uevents) || !__ratelimit(&segment->user->uevents))
+	if (!READ_ONCE(uevents) || !voxshm_may_tell(segment->user))
 		return;
 	news = kzalloc(sizeof(*news), GFP_KERNEL | __GFP_NOWARN);
 	if (!news)

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The account of one user (kuid): what is held in its name, and how
- * much may be. Lives as long as something is held.
+ * What is held in the name of a user (kuid), and how much may be. An account lives
+ * as long as something is held.
  */
-#include <linux/cred.h>
 #include <linux/moduleparam.h>
+#include <linux/ratelimit.h>
 #include <linux/slab.h>
 
 #include "module.h"
 
-static DEFINE_SPINLOCK(users_lock);
-static LIST_HEAD(users);
+struct account {
+	struct list_head list;
+	kuid_t uid;
+	struct ratelimit_state uevents;
+	u64 used[VOXSHM_RESOURCES];
+};
+
+static DEFINE_SPINLOCK(accounts_lock);
+static LIST_HEAD(accounts);
 
 unsigned long long voxshm_limits[VOXSHM_RESOURCES] = {
 	[VOXSHM_BYTES] = 0,	/* set by voxshm_init() */
@@ -28,79 +35,68 @@ MODULE_PARM_DESC(max_links, "links of one user's hosts (4096)");
 module_param_named(max_tickets, voxshm_limits[VOXSHM_TICKETS], ullong, 0644);
 MODULE_PARM_DESC(max_tickets, "links of one user's hosts that no guest has claimed yet (1024)");
 
-static struct voxshm_user *find(kuid_t uid)
+static struct account *find(kuid_t uid)
 {
-	struct voxshm_user *user;
+	struct account *account;
 
-	lockdep_assert_held(&users_lock);
-	list_for_each_entry(user, &users, list)
-		if (uid_eq(user->uid, uid))
-			return user;
+	lockdep_assert_held(&accounts_lock);
+	list_for_each_entry(account, &accounts, list)
+		if (uid_eq(account->uid, uid))
+			return account;
 	return NULL;
 }
 
-struct voxshm_user *voxshm_user_get_current(void)
+int voxshm_charge(kuid_t uid, enum voxshm_resource resource, u64 amount)
 {
-	struct voxshm_user *user, *new;
-	kuid_t uid = current_uid();
+	u64 used, limit = READ_ONCE(voxshm_limits[resource]);
+	struct account *account, *new;
+	int ret = -EDQUOT;
 
 	new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
 	if (!new)
-		return ERR_PTR(-ENOMEM);
+		return -ENOMEM;
 	new->uid = uid;
 	ratelimit_state_init(&new->uevents, HZ, 100);
 	ratelimit_set_flags(&new->uevents, RATELIMIT_MSG_ON_RELEASE);
-	spin_lock(&users_lock);
-	user = find(uid);
-	if (!user) {
-		user = new;
-		new = NULL;
-		list_add(&user->list, &users);
-	}
-	user->users++;
-	spin_unlock(&users_lock);
-	kfree(new);
-	return user;
-}
-
-struct voxshm_user *voxshm_user_get(struct voxshm_user *user)
-{
-	spin_lock(&users_lock);
-	user->users++;
-	spin_unlock(&users_lock);
-	return user;
-}
-
-void voxshm_user_put(struct voxshm_user *user)
-{
-	bool last;
-
-	spin_lock(&users_lock);
-	last = --user->users == 0;
-	if (last)
-		list_del(&user->list);
-	spin_unlock(&users_lock);
-	if (last)
-		kfree(user);
-}
-
-int voxshm_user_charge(struct voxshm_user *user, enum voxshm_resource resource, u64 amount)
-{
-	u64 limit = READ_ONCE(voxshm_limits[resource]), *used = &user->used[resource];
-	int ret = -EDQUOT;
-
-	spin_lock(&users_lock);
-	if (*used <= limit && amount <= limit - *used) {
-		*used += amount;
+	spin_lock(&accounts_lock);
+	account = find(uid);
+	used = account ? account->used[resource] : 0;
+	if (used <= limit && amount <= limit - used) {
+		if (!account) {
+			list_add(&new->list, &accounts);
+			swap(account, new);
+		}
+		account->used[resource] += amount;
 		ret = 0;
 	}
-	spin_unlock(&users_lock);
+	spin_unlock(&accounts_lock);
+	kfree(new);
 	return ret;
 }
 
-void voxshm_user_uncharge(struct voxshm_user *user, enum voxshm_resource resource, u64 amount)
+void voxshm_uncharge(kuid_t uid, enum voxshm_resource resource, u64 amount)
 {
-	spin_lock(&users_lock);
-	user->used[resource] -= amount;
-	spin_unlock(&users_lock);
+	struct account *account;
+
+	spin_lock(&accounts_lock);
+	account = find(uid);
+	account->used[resource] -= amount;
+	if (memchr_inv(account->used, 0, sizeof(account->used)))
+		account = NULL;
+	else
+		list_del(&account->list);
+	spin_unlock(&accounts_lock);
+	kfree(account);
+}
+
+bool voxshm_may_tell(kuid_t uid)
+{
+	struct account *account;
+	bool may;
+
+	spin_lock(&accounts_lock);
+	account = find(uid);
+	may = account && __ratelimit(&account->uevents);
+	spin_unlock(&accounts_lock);
+	return may;
 }
