@@ -276,18 +276,21 @@ static int probe(struct voxshm_error *error)
 	return 0;
 }
 
-static int main_new(struct memory *memory, size_t size, struct voxshm_error *error)
+/* Each link brings its own window, and each mapping its memory. */
+static int segment_new(struct memory *main, const struct segment_needs *needs,
+		       struct voxshm_error *error)
 {
-	int ret = memory_new(memory, "voxshm-main", size);
+	int ret = memory_new(main, "voxshm-main", needs->main_size);
 
 	return ret ? error_errno(error, ret, "cannot make the segment's main object") : 0;
 }
 
-static int link_new(const struct memory *main, size_t window_size, struct memory *window,
-		    struct end **end, struct invitation *invitation)
+static int link_new(const struct memory *main, uint32_t peer_id, size_t window_size,
+		    struct memory *window, struct end **end, struct invitation *invitation)
 {
 	int ret;
 
+	(void)peer_id;
 	ret = memory_new(window, "voxshm-window", window_size);
 	if (ret)
 		return ret;
@@ -309,7 +312,7 @@ free_window:
 	return ret;
 }
 
-static int claim(const struct invitation *invitation, size_t window_size, struct memory *window,
+static int claim(struct invitation *invitation, size_t window_size, struct memory *window,
 		 struct end **end)
 {
 	int ret;
@@ -318,18 +321,22 @@ static int claim(const struct invitation *invitation, size_t window_size, struct
 			 PROT_READ | PROT_WRITE);
 	if (ret)
 		return ret;
+	/* Only the pages are needed from here on. */
 	window->fd = -1;
 	ret = end_claim(end, invitation->fds[INVITATION_DOORBELL]);
-	if (ret)
+	if (ret) {
 		memory_free(window);
-	return ret;
+		return ret;
+	}
+	invitation->fds[INVITATION_DOORBELL] = -1;
+	return 0;
 }
 
 const struct backend file_backend = {
 	.name = "file",
 	.id = VOXSHM_BACKEND_FILE,
 	.probe = probe,
-	.main_new = main_new,
+	.segment_new = segment_new,
 	.main_seal = memory_seal_writes,
 	.link_new = link_new,
 	.claim = claim,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bootstrap.h"
+#include "end.h"
 #include "error.h"
 #include "link.h"
 
@@ -22,6 +23,8 @@ void invitation_init(struct invitation *invitation)
 	int i;
 
 	invitation->peer_id = 0;
+	invitation->end = NULL;
+	invitation->main = MEMORY_NONE;
 	invitation->payload[0] = '\0';
 	for (i = 0; i < INVITATION_FDS; i++)
 		invitation->fds[i] = -1;
@@ -36,6 +39,10 @@ void invitation_deinit(struct invitation *invitation)
 			close(invitation->fds[i]);
 		invitation->fds[i] = -1;
 	}
+	memory_free(&invitation->main);
+	if (invitation->end)
+		invitation->end->ops->free(invitation->end);
+	invitation->end = NULL;
 }
 
 /* Guest -------------------------------------------------------------------- */
@@ -190,11 +197,12 @@ static int accept_response(const struct response *response, uint16_t length,
 		return error_set(error, full ? -EUSERS : -EACCES, "the host refused: %.*s",
 				 (int)length, payload);
 	}
-	if (response->bytes[4] != STATUS_SUCCESS || response->num_fds != INVITATION_FDS ||
-	    peer_id < 1 || peer_id > VOXSHM_MAX_GUESTS)
+	if (response->bytes[4] != STATUS_SUCCESS || peer_id < 1 || peer_id > VOXSHM_MAX_GUESTS)
+		return -EPROTO;
+	if (response->num_fds != INVITATION_FDS && (response->num_fds != 1 || length))
 		return -EPROTO;
 	invitation->peer_id = peer_id;
-	memcpy(invitation->fds, response->fds, sizeof(invitation->fds));
+	memcpy(invitation->fds, response->fds, (size_t)response->num_fds * sizeof(int));
 	memcpy(invitation->payload, payload, length);
 	invitation->payload[length] = '\0';
 	return 0;
@@ -248,7 +256,7 @@ int bootstrap_parse_request(const uint8_t *bytes, size_t size, const char **sess
 }
 
 static int respond(int socket, uint8_t status, uint32_t peer_id, const char *payload,
-		   const int *fds)
+		   const int *fds, size_t num_fds)
 {
 	union {
 		struct cmsghdr align;
@@ -267,14 +275,14 @@ static int respond(int socket, uint8_t status, uint32_t peer_id, const char *pay
 	memcpy(bytes + 5, &peer_id, sizeof(peer_id));
 	memcpy(bytes + 9, &length16, sizeof(length16));
 	memcpy(bytes + BOOTSTRAP_RESPONSE_HEADER, payload, length);
-	if (fds) {
+	if (num_fds) {
 		header.msg_control = control.bytes;
-		header.msg_controllen = sizeof(control.bytes);
+		header.msg_controllen = CMSG_SPACE(num_fds * sizeof(int));
 		cmsg = CMSG_FIRSTHDR(&header);
 		cmsg->cmsg_level = SOL_SOCKET;
 		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(INVITATION_FDS * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, INVITATION_FDS * sizeof(int));
+		cmsg->cmsg_len = CMSG_LEN(num_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, num_fds * sizeof(int));
 	}
 	sent = sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent < 0)
@@ -285,10 +293,10 @@ static int respond(int socket, uint8_t status, uint32_t peer_id, const char *pay
 int bootstrap_invite(int socket, const struct invitation *invitation)
 {
 	return respond(socket, STATUS_SUCCESS, invitation->peer_id, invitation->payload,
-		       invitation->fds);
+		       invitation->fds, invitation_is_device(invitation) ? 1 : INVITATION_FDS);
 }
 
 int bootstrap_refuse(int socket, const char *reason)
 {
-	return respond(socket, STATUS_ERROR, 0, reason, NULL);
+	return respond(socket, STATUS_ERROR, 0, reason, NULL, 0);
 }

@@ -7,16 +7,22 @@
  *   response: "RSP0", u8 status, u32 peer id, u16 length, payload; on success
  *             with three descriptors: doorbell, segment, and
  *             vox: mapping control; native: the guest's window
+ *             or, from a host on the device, without a payload and with
+ *             one: the guest's end of the link
  *
  * A ticket is a socket on which the response already waits.
  */
 #ifndef BOOTSTRAP_H
 #define BOOTSTRAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "memory.h"
 #include "voxshm.h"
+
+struct end;
 
 #define BOOTSTRAP_REQUEST_HEADER 6u
 #define BOOTSTRAP_RESPONSE_HEADER 11u
@@ -27,7 +33,8 @@
 #define BOOTSTRAP_REASON_FULL "all guest places are taken"
 
 enum {
-	INVITATION_DOORBELL,
+	INVITATION_END = 0,		/* device: the only one */
+	INVITATION_DOORBELL = 0,
 	INVITATION_SEGMENT,
 	INVITATION_THIRD,
 	INVITATION_FDS,
@@ -37,13 +44,22 @@ enum {
 struct invitation {
 	uint32_t peer_id;
 	int fds[INVITATION_FDS];	/* -1: none */
+	/* The guest's: what the descriptors have become on the way to a link. */
+	struct memory main;
+	struct end *end;		/* device: claimed */
 	char payload[BOOTSTRAP_MAX_PAYLOAD + 1];	/* vox: the segment's path */
 };
 
 void invitation_init(struct invitation *invitation);
 
-/* Closes the descriptors that are still there. */
+/* Frees what is still there. */
 void invitation_deinit(struct invitation *invitation);
+
+/* Did it come from a host on the device? */
+static inline bool invitation_is_device(const struct invitation *invitation)
+{
+	return invitation->fds[INVITATION_SEGMENT] < 0;
+}
 
 /*
  * Guest: sends a request / waits for a response until the deadline

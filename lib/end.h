@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * end.h - one end of a link as the kernel sees it: the doorbell, the way for
- * descriptors of further memory, and news of the other end's end.
+ * further memory, and news of the other end's end.
  *
  * The link owns its end. A backend provides the operations; what is common
  * (who the peer is, how its process ended) is in end.c.
@@ -33,14 +33,34 @@ struct end_ops {
 	int (*drain)(struct end *end, struct voxshm_link *link);
 
 	/*
-	 * Gives memory to the peer under a number. Must come before the frame
-	 * that speaks of it. Return: 0, -EAGAIN, -EPIPE, -EMFILE, ...
+	 * Memory that one side writes and the other reads, under a number. It must
+	 * be there before the frame that speaks of it.
+	 *
+	 * File backend: it is made like any other and given to the peer, whose
+	 * drain() takes it. Return: 0, -EAGAIN, -EPIPE, -EMFILE, ...
 	 */
 	int (*offer)(struct end *end, uint32_t map_id, uint32_t generation,
 		     const struct memory *memory);
 
+	/*
+	 * Device (NULL elsewhere): it is made at the end, and the peer maps it
+	 * there by its number. A number must be dropped before it is made
+	 * again; what is mapped stays.
+	 * Return: 0, -ENOMEM, -EDQUOT, -EPIPE, ...; object_map(): -EBADMSG
+	 * (there is no such object, or it is smaller than size).
+	 */
+	int (*object_new)(struct end *end, uint32_t map_id, size_t size, struct memory *memory);
+	void (*object_drop)(struct end *end, uint32_t map_id);
+	int (*object_map)(struct end *end, uint32_t map_id, size_t size, struct memory *memory);
+
 	/* Tells the peer that the coming end is meant. */
 	void (*leave)(struct end *end);
+
+	/*
+	 * Device (NULL elsewhere): ends this end in the kernel's eyes, which gives
+	 * the peer id back. What is mapped stays, and drain() still tells news.
+	 */
+	void (*detach)(struct end *end);
 
 	/* Closes what the backend opened and frees the end. */
 	void (*free)(struct end *end);
@@ -54,6 +74,7 @@ struct end {
 	bool claimed;		/* the peer has come */
 	bool left;		/* the peer said farewell */
 	bool hangup;		/* the peer's end is closed */
+	bool exit_awaited;	/* drain() will tell how the peer's process ends */
 	pid_t pid;		/* 0: not known */
 	uid_t uid;
 	gid_t gid;

@@ -66,10 +66,10 @@ struct format {
 	void (*link_ended)(struct voxshm_link *link);
 
 	/*
-	 * Guest: takes part in what it was invited to; takes the descriptors
-	 * over on success.
+	 * Guest: takes part in what it was invited to, and on success out of the
+	 * invitation what it keeps.
 	 */
-	int (*join)(struct voxshm_link **link, const struct invitation *invitation,
+	int (*join)(struct voxshm_link **link, struct invitation *invitation,
 		    struct voxshm_error *error);
 };
 

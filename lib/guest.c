@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * guest.c - the ways to become a guest: connect to a host's address, claim a
- * ticket, inherit one. All end in an invitation, and the segment's header in
- * it tells the format.
+ * ticket, inherit one. All end in an invitation; what it holds tells the
+ * backend, and the header of the host's segment the format.
  */
 #include <errno.h>
 #include <limits.h>
@@ -13,20 +13,36 @@
 #include <unistd.h>
 
 #include "address.h"
-#include "bootstrap.h"
+#include "backend_device.h"
 #include "error.h"
 #include "layout.h"
 #include "link.h"
 
-static int find_format(int segment_fd, const struct format **format, struct voxshm_error *error)
+/* Return: bytes of the header that are there, or -errno. */
+static ssize_t read_header(const struct invitation *invitation, struct segment_header *header)
 {
-	struct segment_header header;
+	const struct memory *main = &invitation->main;
 	ssize_t size;
 
-	size = pread(segment_fd, &header, sizeof(header), 0);
+	if (invitation->end) {
+		if (main->size < sizeof(*header))
+			return (ssize_t)main->size;
+		memcpy(header, main->base, sizeof(*header));
+		return sizeof(*header);
+	}
+	size = pread(invitation->fds[INVITATION_SEGMENT], header, sizeof(*header), 0);
+	return size < 0 ? -errno : size;
+}
+
+static int find_format(const struct invitation *invitation, const struct format **format,
+		       struct voxshm_error *error)
+{
+	struct segment_header header;
+	ssize_t size = read_header(invitation, &header);
+
 	if (size < 0)
 		return error_set(error, -EBADMSG, "the host's segment is not memory: %s",
-				 strerrordesc_np(errno));
+				 strerrordesc_np((int)-size));
 	if ((size_t)size < sizeof(header))
 		return error_set(error, -EBADMSG, "the host's segment is truncated: %zd bytes",
 				 size);
@@ -55,11 +71,13 @@ static int join(struct voxshm_link **link, int socket, int64_t deadline,
 	ret = bootstrap_receive(socket, &invitation, deadline, error);
 	if (ret)
 		return ret;
-	ret = find_format(invitation.fds[INVITATION_SEGMENT], &format, error);
+	if (invitation_is_device(&invitation))
+		ret = device_claim(&invitation, error);
+	if (ret == 0)
+		ret = find_format(&invitation, &format, error);
 	if (ret == 0)
 		ret = format->join(link, &invitation, error);
-	if (ret)
-		invitation_deinit(&invitation);
+	invitation_deinit(&invitation);
 	return ret;
 }
 

@@ -58,6 +58,15 @@ static int fill_config(struct voxshm_config *config, const struct voxshm_config 
 	return 0;
 }
 
+/* A path asks for a file. */
+static enum voxshm_backend backend_wanted(const struct voxshm_config *config)
+{
+	bool open = config->backend == VOXSHM_BACKEND_DEFAULT ||
+		    config->backend == VOXSHM_BACKEND_ANY;
+
+	return open && config->path ? VOXSHM_BACKEND_FILE : config->backend;
+}
+
 static int choose_format(enum voxshm_format id, const struct format **format,
 			 struct voxshm_error *error)
 {
@@ -85,7 +94,8 @@ int voxshm_host_new(struct voxshm_host **out, const struct voxshm_config *config
 	if (ret == 0)
 		ret = choose_format(host->config.format, &host->format, error);
 	if (ret == 0)
-		ret = backend_choose(host->config.backend, &host->backend, error);
+		ret = backend_choose(backend_wanted(&host->config), &device_backend, &host->backend,
+				     error);
 	if (ret)
 		goto free_host;
 	host->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -221,20 +231,29 @@ static int rewatch(struct voxshm_link *link, int *watched, int fd)
 }
 
 /*
- * Watches what can still tell something: the doorbell until the end, the
- * process until it has ended.
+ * Watches what can still tell something: the doorbell until the end and, where
+ * it tells that too, until the process has ended; else the process.
  */
 static int rewatch_link(struct voxshm_link *link)
 {
 	struct end *end = link->end;
+	bool listen = link_state(link) <= VOXSHM_LINK_ATTACHED ||
+		      (link_state(link) != VOXSHM_LINK_FAILED && end->exit_awaited);
 	int ret;
 
-	ret = rewatch(link, &link->watched_wake_fd,
-		      link_state(link) <= VOXSHM_LINK_ATTACHED ? end->wake_fd : -1);
+	ret = rewatch(link, &link->watched_wake_fd, listen ? end->wake_fd : -1);
 	if (ret == 0)
 		ret = rewatch(link, &link->watched_pidfd,
 			      end->exit_kind == VOXSHM_EXIT_NONE ? end->pidfd : -1);
 	return ret;
+}
+
+/* Gives the peer slot back. */
+static void end_link(struct voxshm_link *link)
+{
+	if (link->end->ops->detach)
+		link->end->ops->detach(link->end);
+	link->format->link_ended(link);
 }
 
 /* The slot is free at once; the link keeps what it has until it is closed. */
@@ -246,7 +265,9 @@ static void notice_end(struct voxshm_link *link)
 	link->end_time = clock_now();
 	link->host->undrained++;
 	link->host->ending++;
-	link->format->link_ended(link);
+	end_link(link);
+	/* Our own end's end has rung for us too. */
+	link_drain(link);
 }
 
 /* Guests that have ended since the last wait make room too. */
@@ -338,7 +359,7 @@ void host_forget(struct voxshm_link *link)
 		host->undrained--;
 		host->ending -= !link->end_told;
 	} else {
-		link->format->link_ended(link);
+		end_link(link);
 	}
 	if (end->child && !end_check_exit(end)) {
 		orphan_adopt(host, end->pidfd);
@@ -364,7 +385,7 @@ static bool explained(struct voxshm_link *link)
 {
 	struct end *end = link->end;
 
-	if (end_check_exit(end) || end->pidfd < 0)
+	if (end_check_exit(end) || (end->pidfd < 0 && !end->exit_awaited))
 		return true;
 	if (link_state(link) == VOXSHM_LINK_FAILED)
 		return true;

@@ -65,16 +65,26 @@ int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, 
 
 static int watch_pidfd(struct voxshm_link *link);
 
+static void drain(struct voxshm_link *link)
+{
+	if (link->end->ops->drain(link->end, link))
+		link_fail(link, "it sent a malformed control message");
+}
+
 /* Has the peer come, or ended? Under waiters.lock. */
 void link_update_state(struct voxshm_link *link)
 {
 	struct end *end = link->end;
+	bool exited = end_check_exit(end);
 
+	/* It may have said farewell after the last drain and before it ended. */
+	if (exited && link_state(link) <= VOXSHM_LINK_ATTACHED)
+		drain(link);
 	if (end->claimed)
 		set_state(link, VOXSHM_LINK_ATTACHED);
 	if (end->left)
 		set_state(link, VOXSHM_LINK_LEFT);
-	if (end_check_exit(end) || end->hangup)
+	if (exited || end->hangup)
 		set_state(link, VOXSHM_LINK_DIED);
 	watch_pidfd(link);
 }
@@ -86,8 +96,7 @@ void link_update_state(struct voxshm_link *link)
  */
 void link_drain_locked(struct voxshm_link *link)
 {
-	if (link->end->ops->drain(link->end, link))
-		link_fail(link, "it sent a malformed control message");
+	drain(link);
 	link_update_state(link);
 	waiters_wake(&link->waiters);
 	if (link->poll_armed)

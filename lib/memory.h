@@ -2,9 +2,10 @@
 /*
  * memory.h - a piece of shared memory: a descriptor and where it is mapped.
  *
- * Whoever made it or took it over owns both. Memory that came from a peer is
- * sealed against shrinking, or it is refused: nobody can take pages away
- * from under a reader (SIGBUS).
+ * Whoever made it or took it over owns both. Nobody can take pages away from
+ * under a reader (SIGBUS): the device's cannot be, and on the file backend, whose
+ * functions are below, memory from a peer is sealed against shrinking, or
+ * refused.
  */
 #ifndef MEMORY_H
 #define MEMORY_H

@@ -5,6 +5,8 @@
 #
 #   tools/setup.sh build          to build the library and the tool
 #   tools/setup.sh build check    and to run the tests
+#   tools/setup.sh build kmod     to build and check the kernel module
+#   tools/setup.sh build vm       to run the module in a virtual machine
 #
 # Does nothing, and needs no root, when all of them are there.
 set -euo pipefail
@@ -16,6 +18,7 @@ libc6-dev       the C library's headers
 make            runs the Makefiles
 libjansson-dev  the tool's --json output
 libssl-dev      the tool's checksums (libcrypto)
+libudev-dev     finding the module's device and waiting for it
 "
 check_packages="
 linux-source-6.1  kselftest_harness.h for the tests, kernel-doc for the man pages
@@ -26,6 +29,21 @@ valgrind          the unit tests again, watching memory
 spin              the models of the algorithms
 pkg-config        the line by which the README's programs are compiled
 man-db            the man pages must format without a warning
+udev              udevadm, which tries the rule
+systemd           systemd-sysusers, which makes the group
+"
+kmod_packages="
+linux-headers-amd64  what a kernel module is compiled against
+kmod                 depmod, modprobe and modinfo: is the installed module found?
+sparse               checks the kernel's own annotations
+coccinelle           the kernel's semantic patches, which find common mistakes
+"
+vm_packages="
+qemu-system-x86   the virtual machine
+busybox-static    its shell and commands
+udev              its device manager, to try the rule with
+kmod              its modprobe, and depmod, which makes the list that modprobe reads
+cpio              packs its file system
 "
 
 installed() {
@@ -48,7 +66,9 @@ for purpose; do
 	case $purpose in
 	build) add_missing <<<"$build_packages" ;;
 	check) add_missing <<<"$check_packages" ;;
-	*) echo "usage: $0 [build] [check]" >&2; exit 2 ;;
+	kmod) add_missing <<<"$kmod_packages" ;;
+	vm) add_missing <<<"$vm_packages" ;;
+	*) echo "usage: $0 [build] [check] [kmod] [vm]" >&2; exit 2 ;;
 	esac
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0

@@ -68,14 +68,23 @@ enum voxshm_format {
 
 /**
  * enum voxshm_backend - where memory, doorbells and news of a death come from
- * @VOXSHM_BACKEND_DEFAULT: VOXSHM_BACKEND in the environment, else the best there is
+ * @VOXSHM_BACKEND_DEFAULT: what VOXSHM_BACKEND in the environment says ("file",
+ *	"device" or "any"), else the device where it is there, else files
  * @VOXSHM_BACKEND_FILE: memfds, sockets and pidfds; needs no module
  * @VOXSHM_BACKEND_DEVICE: /dev/voxshm
+ * @VOXSHM_BACKEND_ANY: the device where it is there and lets us, else files
+ *
+ * A device that is there and refuses (no permission, another version) is an
+ * error, so that nobody gets less than he counts on without knowing; only
+ * VOXSHM_BACKEND_ANY does without it then. A guest takes what its host has, and
+ * needs no access to the device. Guests that speak vox-shm 0.3.1, and a path in
+ * the configuration, need the file backend.
  */
 enum voxshm_backend {
 	VOXSHM_BACKEND_DEFAULT = 0,
 	VOXSHM_BACKEND_FILE = 1,
 	VOXSHM_BACKEND_DEVICE = 2,
+	VOXSHM_BACKEND_ANY = 3,
 };
 
 /**
@@ -99,12 +108,14 @@ struct voxshm_class {
  *	192; vox: a multiple of 8, at least 72; 0 means 256 KiB
  * @max_payload: largest message in bytes; 0 means 1 GiB
  * @inline_threshold: entries up to this size travel inside the ring; 0 means 256
- * @max_mappings: payload mappings a sender may have open on a link; 0 means 16
+ * @max_mappings: payload mappings a sender may have open on a link; at most
+ *	4096, on the device 1024; 0 means 16
  * @heartbeat_interval: nanoseconds; 0 means no heartbeats
  * @num_classes: entries of @classes; 0 means a default set
  * @classes: size classes, ascending
- * @path: vox format only: file to create for the segment (kept until
- *	voxshm_host_free()); NULL means memory without a name
+ * @path: vox format on the file backend only, which it asks for: file to create
+ *	for the segment (kept until voxshm_host_free()); NULL means memory without
+ *	a name
  * @mode: permission bits of that file; 0 means 0600
  *
  * Zero every field you do not set; VOXSHM_CONFIG_INIT does.
@@ -248,8 +259,8 @@ struct voxshm_counters {
  *
  * Return: 0; -EMSGSIZE (larger than the segment's max_payload), -EAGAIN
  * (no room and @timeout is 0), -ETIMEDOUT, -EPIPE (the peer is gone),
- * -EBADMSG (the peer broke the protocol), -EINTR, -ENOMEM or -EMFILE (a
- * payload mapping could not be made). On failure nothing was sent.
+ * -EBADMSG (the peer broke the protocol), -EINTR, -ENOMEM, -EMFILE or -EDQUOT
+ * (a payload mapping could not be made). On failure nothing was sent.
  */
 VOXSHM_API int voxshm_send(struct voxshm_link *link, const void *data, size_t size,
 			   int64_t timeout);
@@ -513,7 +524,8 @@ VOXSHM_API int voxshm_guest_connect(struct voxshm_link **link, const char *addre
  * @error: filled on failure, or NULL
  *
  * Return: 0; -EPIPE (the host is gone), -EPROTO or -EBADMSG (not a ticket, or
- * a segment whose header is not valid), -ENOMEM, ...
+ * a segment whose header is not valid), -EBUSY (device: another process has
+ * claimed the place), -ENOMEM, ...
  */
 VOXSHM_API int voxshm_guest_claim(struct voxshm_link **link, int ticket,
 				  struct voxshm_error *error);
@@ -540,8 +552,9 @@ VOXSHM_API int voxshm_guest_inherit(struct voxshm_link **link, struct voxshm_err
  * @error: filled on failure, or NULL
  *
  * Return: 0; -EINVAL (a value out of range: @error says which), -EEXIST (the
- * path is taken), -EACCES, -ENOSPC, -ENOMEM, -EMFILE, -ENODEV (the backend
- * asked for is not there), ...
+ * path is taken), -EACCES (also to the device), -ENOSPC, -ENOMEM, -EMFILE,
+ * -ENODEV (the backend asked for is not there), -EPROTONOSUPPORT (the module is of
+ * another version), -EDQUOT (a limit of the module), ...
  */
 VOXSHM_API int voxshm_host_new(struct voxshm_host **host, const struct voxshm_config *config,
 			       struct voxshm_error *error);
@@ -745,6 +758,21 @@ VOXSHM_API const char *voxshm_backend_name(const struct voxshm_host *host);
  * Return: "file" or "device".
  */
 VOXSHM_API const char *voxshm_link_backend_name(const struct voxshm_link *link);
+
+/**
+ * voxshm_device_wait() - wait until /dev/voxshm is there
+ * @timeout: nanoseconds to wait; 0 only looks
+ * @error: filled on failure with what is missing, or NULL
+ *
+ * For a program that starts before the module is loaded. Where udevd runs, the
+ * node has its final group and permissions when the call returns; whether they
+ * let this process be a host is for voxshm_host_new() to say. Any thread may
+ * call it. Uevents do not reach every container: there only @timeout ends the
+ * wait, with one more look.
+ *
+ * Return: 0, -ETIMEDOUT (also with a @timeout of 0), -EINTR, -ENOMEM, -EMFILE, ...
+ */
+VOXSHM_API int voxshm_device_wait(int64_t timeout, struct voxshm_error *error);
 
 #ifdef __cplusplus
 }

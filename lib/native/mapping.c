@@ -6,8 +6,6 @@
 
 #include "native/mapping.h"
 
-#define MAPPING_GRAIN (1u << 20)
-
 int native_mappings_init(struct native_mappings *mappings, const struct native_geometry *geometry,
 			 enum native_side sender, uint8_t *window)
 {
@@ -76,23 +74,49 @@ static int choose(const struct native_mappings *mappings, size_t size)
 	return fits >= 0 ? fits : small;
 }
 
+static int make_and_offer(const struct native_mapping *mapping, uint32_t map_id, struct end *end,
+			  size_t size, struct memory *memory)
+{
+	int ret;
+
+	ret = memory_new(memory, "voxshm-payload", size);
+	if (ret)
+		return ret;
+	ret = end->ops->offer(end, map_id, mapping->generation + 1, memory);
+	if (ret) {
+		memory_free(memory);
+		return ret;
+	}
+	/* The peer has its own: only the pages are needed from here on. */
+	close(memory->fd);
+	memory->fd = -1;
+	return 0;
+}
+
+/* The older object makes room first: for its number, and in what we may have. */
+static int make_at_end(struct native_mapping *mapping, uint32_t map_id, struct end *end,
+		       size_t size, struct memory *memory)
+{
+	if (mapping->memory.base) {
+		memory_free(&mapping->memory);
+		end->ops->object_drop(end, map_id);
+	}
+	return end->ops->object_new(end, map_id, size, memory);
+}
+
 static int renew(struct native_mapping *mapping, uint32_t map_id, struct end *end, size_t size)
 {
 	struct memory memory;
 	int ret;
 
-	ret = memory_new(&memory, "voxshm-payload", align_up(size, MAPPING_GRAIN));
+	size = align_up(size, NATIVE_MAPPING_GRAIN);
+	if (end->ops->object_new)
+		ret = make_at_end(mapping, map_id, end, size, &memory);
+	else
+		ret = make_and_offer(mapping, map_id, end, size, &memory);
 	if (ret)
 		return ret;
-	ret = end->ops->offer(end, map_id, mapping->generation + 1, &memory);
-	if (ret) {
-		memory_free(&memory);
-		return ret;
-	}
 	memory_free(&mapping->memory);
-	/* The peer has its own: only the pages are needed from here on. */
-	close(memory.fd);
-	memory.fd = -1;
 	mapping->memory = memory;
 	mapping->generation++;
 	return 0;
@@ -171,7 +195,7 @@ int native_received_offer(struct native_received_table *received, uint32_t map_i
 	struct native_offer *offer;
 
 	if (map_id >= received->count || size == 0 ||
-	    size > align_up(received->max_size, MAPPING_GRAIN)) {
+	    size > align_up(received->max_size, NATIVE_MAPPING_GRAIN)) {
 		close(fd);
 		return -EBADMSG;
 	}
@@ -229,6 +253,34 @@ int native_received_map(struct native_received_table *received, uint32_t map_id,
 	memory_free(&mapping->memory);
 	mapping->memory = memory;
 	mapping->generation = offer->generation;
+	return 0;
+}
+
+/* What the sender makes is whole grains, so that a few sizes need one mapping. */
+int native_received_find(struct native_received_table *received, struct end *end,
+			 const struct mapping_ref *ref)
+{
+	struct native_received *mapping = &received->table[ref->map_id];
+	uint64_t limit = align_up(received->max_size, NATIVE_MAPPING_GRAIN), size;
+	struct memory memory;
+	int ret;
+
+	if (ref->offset > limit || ref->length > limit - ref->offset)
+		return -EBADMSG;
+	size = align_up(ref->offset + ref->length, NATIVE_MAPPING_GRAIN);
+	if (size == 0)
+		size = NATIVE_MAPPING_GRAIN;
+	if (native_received_has(received, ref->map_id, ref->map_generation) &&
+	    mapping->memory.size >= size)
+		return 0;
+	if (mapping->borrowed)
+		return -EBADMSG;
+	ret = end->ops->object_map(end, ref->map_id, size, &memory);
+	if (ret)
+		return ret;
+	memory_free(&mapping->memory);
+	mapping->memory = memory;
+	mapping->generation = ref->map_generation;
 	return 0;
 }
 

@@ -2,13 +2,15 @@
 /*
  * native/mapping.h - memory for payloads that no slot can hold.
  *
- * The sender owns a table of mappings, each a memory object that the peer got
- * once, through end_ops.offer(), under its index in the table and a
- * generation. It counts what it sent from each, privately and before the
- * commit; the receiver alone counts what it released, in its table in the
- * link block. When the two are equal the mapping is idle: it is used again as
- * it is or, if it is too small, replaced under the next generation. So a
- * stream of large payloads needs no system call once it runs.
+ * The sender owns a table of mappings, each a memory object that the peer can
+ * map under its index in the table: on the file backend the peer got it once,
+ * through end_ops.offer(); on the device it finds it by that number. A
+ * generation tells an object from the next one under the same index. The sender
+ * counts what it sent from each, privately and before the commit; the receiver
+ * alone counts what it released, in its table in the link block. When the two
+ * are equal the mapping is idle: it is used again as it is or, if it is too
+ * small, replaced under the next generation. So a stream of large payloads needs
+ * no system call once it runs.
  *
  * Barrier pairs:
  *   E  release/reuse a mapping: native_mapping_release() stores the count after
@@ -34,6 +36,18 @@ struct native_mappings {
 	shared_u32 *released;
 	struct native_mapping *table;
 };
+
+/* Payload mappings are made in multiples of this. */
+#define NATIVE_MAPPING_GRAIN (1u << 20)
+
+/*
+ * The most bytes that the mappings of a side take: twice each, as a renewed one
+ * stays mapped by the peer until it meets its successor.
+ */
+static inline uint64_t native_mappings_bytes(uint32_t max_mappings, uint32_t max_payload)
+{
+	return 2ull * max_mappings * align_up(max_payload, NATIVE_MAPPING_GRAIN);
+}
 
 /* Return: 0 or -ENOMEM. */
 int native_mappings_init(struct native_mappings *mappings, const struct native_geometry *geometry,
@@ -114,6 +128,14 @@ struct native_offer native_received_take(struct native_received_table *received,
 /* Is the mapping there in that generation? */
 bool native_received_has(const struct native_received_table *received, uint32_t map_id,
 			 uint32_t generation);
+
+/*
+ * Device: maps the peer's object as far as the frame needs it, unless it is so
+ * mapped already.
+ * Return: as native_received_map().
+ */
+int native_received_find(struct native_received_table *received, struct end *end,
+			 const struct mapping_ref *ref);
 
 /* Under the link's lock: it could not be mapped now; a newer offer goes first. */
 void native_received_put_back(struct native_received_table *received, uint32_t map_id,

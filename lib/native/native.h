@@ -85,7 +85,7 @@ int native_host_link_new(struct voxshm_host *host, struct voxshm_link **link,
 			 struct invitation *invitation, struct voxshm_error *error);
 void native_host_link_attached(struct voxshm_link *link);
 void native_host_link_ended(struct voxshm_link *link);
-int native_join(struct voxshm_link **link, const struct invitation *invitation,
+int native_join(struct voxshm_link **link, struct invitation *invitation,
 		struct voxshm_error *error);
 
 #endif

@@ -112,6 +112,23 @@ static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 	return ret;
 }
 
+/* Sees to it that the frame's mapping is mapped. */
+static int find_mapping(struct native_link *native, const struct mapping_ref *ref)
+{
+	struct voxshm_link *link = &native->link;
+	int ret;
+
+	if (link->end->ops->object_map) {
+		ret = native_received_find(&native->received, link->end, ref);
+		if (ret == -EBADMSG)
+			return link_fail(link, "it referred to a mapping that it may not");
+		return ret;
+	}
+	if (native_received_has(&native->received, ref->map_id, ref->map_generation))
+		return 0;
+	return map_offer(native, ref);
+}
+
 static int recv_mapping(struct native_link *native, const struct native_entry *entry,
 			struct voxshm_view *view)
 {
@@ -130,11 +147,9 @@ static int recv_mapping(struct native_link *native, const struct native_entry *e
 		return link_fail(&native->link, "it sent a malformed mapping reference");
 	if (ref.map_id >= native->received.count || ref.length > native->link.max_payload)
 		return link_fail(&native->link, "it referred to a mapping that cannot be");
-	if (!native_received_has(&native->received, ref.map_id, ref.map_generation)) {
-		ret = map_offer(native, &ref);
-		if (ret)
-			return ret;
-	}
+	ret = find_mapping(native, &ref);
+	if (ret)
+		return ret;
 	data = native_received_borrow(&native->received, &ref, &number);
 	if (!data)
 		return link_fail(&native->link, "it referred to a mapping that it may not");

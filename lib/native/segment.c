@@ -40,6 +40,11 @@ int native_host_init(struct voxshm_host *host, struct voxshm_error *error)
 		.num_classes = config->num_classes,
 		.heartbeat_interval = config->heartbeat_interval,
 	};
+	struct segment_needs needs = {
+		.max_guests = config->max_guests,
+		.max_mappings = config->max_mappings,
+		.guest_bytes = native_mappings_bytes(config->max_mappings, config->max_payload),
+	};
 	struct native_host *segment;
 	int ret;
 
@@ -56,7 +61,9 @@ int native_host_init(struct voxshm_host *host, struct voxshm_error *error)
 	ret = native_geometry(&segment->geometry, &parameters, error);
 	if (ret)
 		goto free_segment;
-	ret = host->backend->main_new(&segment->main, segment->geometry.main_size, error);
+	needs.main_size = segment->geometry.main_size;
+	needs.window_size = segment->geometry.window_size;
+	ret = host->backend->segment_new(&segment->main, &needs, error);
 	if (ret)
 		goto free_segment;
 	native_main_write(segment->main.base, &segment->geometry);
@@ -111,8 +118,8 @@ int native_host_link_new(struct voxshm_host *host, struct voxshm_link **link,
 
 	if (!peer_id)
 		return error_set(error, -EUSERS, BOOTSTRAP_REASON_FULL);
-	ret = host->backend->link_new(&segment->main, segment->geometry.window_size, &window,
-				      &end, invitation);
+	ret = host->backend->link_new(&segment->main, peer_id, segment->geometry.window_size,
+				      &window, &end, invitation);
 	if (ret)
 		goto fail;
 	ret = native_link_new(&native, &segment->geometry, NATIVE_HOST, &window, end);
@@ -154,36 +161,40 @@ void native_host_link_ended(struct voxshm_link *link)
 	segment->taken[link->peer_id - 1] = false;
 }
 
-/* Reads the geometry from the host's main object, which then is not needed. */
-static int read_main(int fd, struct native_geometry *geometry, uint32_t peer_id,
-		     uint32_t *epoch, struct voxshm_error *error)
+/* File backend: maps the main object; the invitation's descriptor becomes its own. */
+static int map_main(struct invitation *invitation, struct voxshm_error *error)
 {
-	struct memory main;
+	int fd = invitation->fds[INVITATION_SEGMENT], ret;
 	struct stat stat;
-	int ret;
 
 	if (fstat(fd, &stat) < 0)
-		return -errno;
-	ret = memory_map(&main, fd, (size_t)stat.st_size, PROT_READ);
+		return error_errno(error, -errno, "cannot look at the host's segment");
+	ret = memory_map(&invitation->main, fd, (size_t)stat.st_size, PROT_READ);
 	if (ret)
 		return error_errno(error, ret, "cannot map the host's segment");
-	ret = native_main_read(main.base, main.size, geometry, error);
-	if (ret == 0) {
-		if (peer_id < 1 || peer_id > geometry->parameters.max_guests)
-			ret = error_set(error, -EBADMSG, "peer id %u is not within 1..%u",
-					peer_id, geometry->parameters.max_guests);
-		else
-			*epoch = peer_word_epoch(shared_load_u64(
-				&native_peer(main.base, peer_id)->state_epoch));
-	}
-	main.fd = -1;
-	memory_free(&main);
-	return ret;
+	invitation->fds[INVITATION_SEGMENT] = -1;
+	return 0;
 }
 
-int native_join(struct voxshm_link **link, const struct invitation *invitation,
+/* Reads the geometry from the host's main object, which then is not needed. */
+static int read_main(const struct memory *main, struct native_geometry *geometry,
+		     uint32_t peer_id, uint32_t *epoch, struct voxshm_error *error)
+{
+	int ret = native_main_read(main->base, main->size, geometry, error);
+
+	if (ret)
+		return ret;
+	if (peer_id < 1 || peer_id > geometry->parameters.max_guests)
+		return error_set(error, -EBADMSG, "peer id %u is not within 1..%u", peer_id,
+				 geometry->parameters.max_guests);
+	*epoch = peer_word_epoch(shared_load_u64(&native_peer(main->base, peer_id)->state_epoch));
+	return 0;
+}
+
+int native_join(struct voxshm_link **link, struct invitation *invitation,
 		struct voxshm_error *error)
 {
+	const struct backend *backend = invitation->end ? &device_backend : &file_backend;
 	struct native_geometry geometry;
 	struct native_link *native;
 	struct memory window;
@@ -191,11 +202,12 @@ int native_join(struct voxshm_link **link, const struct invitation *invitation,
 	uint32_t epoch = 0;
 	int ret;
 
-	ret = read_main(invitation->fds[INVITATION_SEGMENT], &geometry, invitation->peer_id,
-			&epoch, error);
+	ret = invitation->end ? 0 : map_main(invitation, error);
+	if (ret == 0)
+		ret = read_main(&invitation->main, &geometry, invitation->peer_id, &epoch, error);
 	if (ret)
 		return ret;
-	ret = file_backend.claim(invitation, geometry.window_size, &window, &end);
+	ret = backend->claim(invitation, geometry.window_size, &window, &end);
 	if (ret)
 		return error_errno(error, ret, "cannot claim a link with a window of %llu bytes",
 				   (unsigned long long)geometry.window_size);
@@ -205,15 +217,11 @@ int native_join(struct voxshm_link **link, const struct invitation *invitation,
 	native->link.peer_id = invitation->peer_id;
 	native->link.epoch = epoch;
 	atomic_store(&native->link.state, VOXSHM_LINK_ATTACHED);
-	close(invitation->fds[INVITATION_SEGMENT]);
-	close(invitation->fds[INVITATION_THIRD]);
 	*link = &native->link;
 	return 0;
 
 free_end:
-	/* The socket stays the invitation's. */
-	end->wake_fd = -1;
 	end->ops->free(end);
 	memory_free(&window);
-	return ret;
+	return error_errno(error, ret, "cannot make the guest's end of a link");
 }

@@ -279,7 +279,7 @@ static void leave(struct end *end)
 
 /* Making and freeing ---------------------------------------------------------------------- */
 
-void vox_end_abandon(struct vox_end *end)
+void vox_end_dispose(struct vox_end *end)
 {
 	if (end->timer >= 0)
 		close(end->timer);
@@ -296,7 +296,7 @@ static void end_free(struct end *end)
 	shutdown(vox->doorbell, SHUT_WR);
 	close(vox->doorbell);
 	close(vox->control);
-	vox_end_abandon(vox);
+	vox_end_dispose(vox);
 }
 
 static const struct end_ops vox_ops = {
@@ -318,23 +318,34 @@ static int watch(int epoll_fd, int fd)
 int vox_end_new(struct vox_end **out, struct voxshm_segment *segment, uint32_t peer_id,
 		uint32_t epoch, bool is_host, int doorbell, int control)
 {
-	struct vox_end *end = calloc(1, sizeof(*end));
+	struct vox_end values = {
+		.segment = segment,
+		.peer_id = peer_id,
+		.epoch = epoch,
+		.is_host = is_host,
+		.doorbell = doorbell,
+		.control = control,
+		.window = MEMORY_NONE,
+		.kind = is_host ? VOX_PEER_UNKNOWN :
+			vox_is_plain(segment) ? VOX_PEER_PLAIN : VOX_PEER_OURS,
+	};
+
+	return vox_end_copy(out, &values, &vox_ops, doorbell);
+}
+
+int vox_end_copy(struct vox_end **out, const struct vox_end *values, const struct end_ops *ops,
+		 int wake_source)
+{
+	struct vox_end *end = malloc(sizeof(*end));
 	int ret;
 
 	if (!end)
 		return -ENOMEM;
-	end_init(&end->end, &vox_ops);
-	end->segment = segment;
-	end->peer_id = peer_id;
-	end->epoch = epoch;
-	end->is_host = is_host;
-	end->doorbell = doorbell;
-	end->control = control;
+	*end = *values;
+	end_init(&end->end, ops);
 	end->timer = -1;
-	end->kind = is_host ? VOX_PEER_UNKNOWN :
-		    vox_is_plain(segment) ? VOX_PEER_PLAIN : VOX_PEER_OURS;
 	end->end.wake_fd = epoll_create1(EPOLL_CLOEXEC);
-	ret = end->end.wake_fd < 0 ? -errno : watch(end->end.wake_fd, doorbell);
+	ret = end->end.wake_fd < 0 ? -errno : watch(end->end.wake_fd, wake_source);
 	if (ret) {
 		if (end->end.wake_fd >= 0)
 			close(end->end.wake_fd);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vox/doorbell.h - the end of a vox link: the two sockets that vox-shm knows,
- * and a timer for what they cannot tell.
+ * and a timer for what they cannot tell. (On the device an end of that is in
+ * place of the sockets: device.h.)
  *
  *	doorbell	SOCK_STREAM: a byte is a ring; a hang-up is an end
  *	control		SOCK_DGRAM: memory, a descriptor with each message
@@ -35,8 +36,10 @@ struct vox_end {
 	uint32_t peer_id;
 	uint32_t epoch;
 	bool is_host;
-	int doorbell;
-	int control;
+	int doorbell;			/* -1: device */
+	int control;			/* -1: device */
+	struct end *carrier;		/* device: the end in the kernel's eyes, owned */
+	struct memory window;		/* device: held mapped */
 	int timer;			/* -1: not made yet; under waiters.lock */
 	_Atomic int kind;		/* enum vox_peer_kind; leaves UNKNOWN once */
 	bool nobody_came;		/* host: it left before any guest had come */
@@ -60,8 +63,15 @@ int vox_sockets_check(int doorbell, int control);
 int vox_end_new(struct vox_end **out, struct voxshm_segment *segment, uint32_t peer_id,
 		uint32_t epoch, bool is_host, int doorbell, int control);
 
-/* Frees an end that no link took over; its sockets are the caller's again. */
-void vox_end_abandon(struct vox_end *end);
+/*
+ * The same from values that are given, woken by one descriptor: what all ends
+ * have in common.
+ */
+int vox_end_copy(struct vox_end **out, const struct vox_end *values, const struct end_ops *ops,
+		 int wake_source);
+
+/* Frees what vox_end_copy() made. */
+void vox_end_dispose(struct vox_end *end);
 
 /* Wakes a wait that lasts longer than that, 0: none; the caller holds waiters.lock. */
 void vox_end_set_timer(struct vox_end *end, int64_t nanoseconds);

@@ -5,12 +5,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vox/vox.h"
+#include "backend_device.h"
+#include "vox/device.h"
 
 /* Has the host closed its end? */
-static bool is_hung_up(int doorbell)
+static bool is_hung_up(const struct invitation *invitation)
 {
-	struct pollfd pollfd = { .fd = doorbell };
+	struct pollfd pollfd = {
+		.fd = invitation->end ? device_end_fd(invitation->end) :
+					invitation->fds[INVITATION_DOORBELL],
+	};
 
 	return poll(&pollfd, 1, 0) != 0;
 }
@@ -20,55 +24,73 @@ static bool is_hung_up(int doorbell)
  * reserved for somebody else since. The word is loaded first: while the host's
  * end is open after that, the word is of our life.
  */
-static int claim(struct voxshm_segment *segment, uint32_t peer, int doorbell, uint32_t *epoch,
-		 struct voxshm_error *error)
+static int claim(struct voxshm_segment *segment, const struct invitation *invitation,
+		 uint32_t *epoch, struct voxshm_error *error)
 {
+	uint32_t peer = invitation->peer_id;
 	uint64_t word;
 
 	if (!vox_peer_exists(segment, peer))
 		return error_set(error, -EBADMSG, "the segment has no peer %u", peer);
 	word = shared_load_u64(&vox_peer(segment, peer)->state_epoch);
-	if (is_hung_up(doorbell) || vox_peer_claim_word(segment, peer, word))
+	if (is_hung_up(invitation) || vox_peer_claim_word(segment, peer, word))
 		return error_set(error, -EPIPE, "peer %u is not reserved for this guest any more",
 				 peer);
 	*epoch = peer_word_epoch(word);
 	return 0;
 }
 
-static int join_segment(struct voxshm_link **link, struct voxshm_segment *segment,
-			const struct invitation *invitation, struct voxshm_error *error)
+/* The guest's end over the invitation's sockets, which are taken out of it. */
+static int socket_end_join(struct vox_end **end, struct voxshm_segment *segment, uint32_t epoch,
+			   struct invitation *invitation)
 {
 	int doorbell = invitation->fds[INVITATION_DOORBELL];
-	int control = invitation->fds[INVITATION_THIRD];
 	struct ucred host;
 	socklen_t size = sizeof(host);
+	int ret;
+
+	ret = vox_end_new(end, segment, invitation->peer_id, epoch, false, doorbell,
+			  invitation->fds[INVITATION_THIRD]);
+	if (ret)
+		return ret;
+	invitation->fds[INVITATION_DOORBELL] = -1;
+	invitation->fds[INVITATION_THIRD] = -1;
+	(*end)->end.claimed = true;
+	if (getsockopt(doorbell, SOL_SOCKET, SO_PEERCRED, &host, &size) == 0)
+		end_set_peer(&(*end)->end, host.pid, host.uid, host.gid);
+	return 0;
+}
+
+static int join_segment(struct voxshm_link **link, struct voxshm_segment *segment,
+			struct invitation *invitation, struct voxshm_error *error)
+{
 	struct vox_link *vox;
-	struct vox_end *end;
+	struct vox_end *end = NULL;
 	uint32_t epoch = 0;
 	int ret;
 
-	ret = claim(segment, invitation->peer_id, doorbell, &epoch, error);
+	ret = claim(segment, invitation, &epoch, error);
 	if (ret)
 		return ret;
-	ret = vox_end_new(&end, segment, invitation->peer_id, epoch, false, doorbell, control);
+	if (invitation->end)
+		ret = vox_device_end_join(&end, segment, epoch, invitation);
+	else
+		ret = socket_end_join(&end, segment, epoch, invitation);
 	if (ret)
 		goto detach;
-	end->end.claimed = true;
-	if (getsockopt(doorbell, SOL_SOCKET, SO_PEERCRED, &host, &size) == 0)
-		end_set_peer(&end->end, host.pid, host.uid, host.gid);
 	ret = vox_link_new(&vox, segment, end);
 	if (ret)
-		goto free_end;
+		goto detach;
 	atomic_store(&vox->link.state, VOXSHM_LINK_ATTACHED);
 	/* The host looks at the peer table when it is rung. */
 	vox->link.end->ops->ring(vox->link.end);
 	*link = &vox->link;
 	return 0;
 
-free_end:
-	vox_end_abandon(end);
 detach:
 	voxshm_segment_detach_peer(segment, invitation->peer_id);
+	if (end)
+		end->end.ops->free(&end->end);
 	return error_errno(error, ret, "cannot make the guest's end of a link");
 }
 
@@ -89,26 +111,32 @@ static int check_sealed(int fd, struct voxshm_error *error)
 	return 0;
 }
 
-int vox_join(struct voxshm_link **link, const struct invitation *invitation,
-	     struct voxshm_error *error)
+static int attach(struct voxshm_segment **segment, const struct invitation *invitation,
+		  struct voxshm_error *error)
 {
-	struct voxshm_segment *segment;
 	int ret;
 
+	if (invitation->end)
+		return vox_device_attach(segment, invitation, error);
 	if (vox_sockets_check(invitation->fds[INVITATION_DOORBELL],
 			      invitation->fds[INVITATION_THIRD]))
 		return error_set(error, -EPROTO, "the host's answer holds no vox sockets");
 	ret = check_sealed(invitation->fds[INVITATION_SEGMENT], error);
 	if (ret)
 		return ret;
-	ret = voxshm_segment_attach_fd(&segment, invitation->fds[INVITATION_SEGMENT], error);
+	return voxshm_segment_attach_fd(segment, invitation->fds[INVITATION_SEGMENT], error);
+}
+
+int vox_join(struct voxshm_link **link, struct invitation *invitation, struct voxshm_error *error)
+{
+	struct voxshm_segment *segment;
+	int ret;
+
+	ret = attach(&segment, invitation, error);
 	if (ret)
 		return ret;
 	ret = join_segment(link, segment, invitation, error);
-	if (ret) {
+	if (ret)
 		voxshm_segment_free(segment);
-		return ret;
-	}
-	close(invitation->fds[INVITATION_SEGMENT]);
-	return 0;
+	return ret;
 }

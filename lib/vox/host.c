@@ -15,9 +15,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "backend_device.h"
 #include "error.h"
 #include "host.h"
-#include "vox/vox.h"
+#include "vox/device.h"
 
 #define EVENTS_PER_VISIT 16
 
@@ -82,11 +83,19 @@ static bool bury(struct voxshm_host *host, uint32_t peer_id, struct vox_link *vo
 	return true;
 }
 
+static bool is_hung_up(const struct vox_departed *departed)
+{
+	struct pollfd pollfd = { .fd = departed->doorbell };
+
+	return departed->on_device ? poll(&pollfd, 1, 0) > 0 :
+				     vox_doorbell_drain(departed->doorbell, NULL) < 0;
+}
+
 static bool is_gone(const struct vox_departed *departed)
 {
 	struct pollfd pollfd = { .fd = departed->pidfd, .events = POLLIN };
 
-	return (departed->doorbell >= 0 && vox_doorbell_drain(departed->doorbell, NULL) < 0) ||
+	return (departed->doorbell >= 0 && is_hung_up(departed)) ||
 	       (departed->pidfd >= 0 && poll(&pollfd, 1, 0) > 0);
 }
 
@@ -140,12 +149,15 @@ static int copy_fd(struct voxshm_host *host, int fd, struct vox_departed *depart
 static void wait_for_departure(struct voxshm_host *host, struct vox_link *vox)
 {
 	struct vox_departed *departed = calloc(1, sizeof(*departed));
+	struct end *carrier = vox->end->carrier;
 
 	if (!departed)
 		return;
 	departed->link = vox;
 	departed->peer_id = vox->link.peer_id;
-	departed->doorbell = copy_fd(host, vox->end->doorbell, departed);
+	departed->on_device = carrier != NULL;
+	departed->doorbell = copy_fd(host, carrier ? device_end_fd(carrier) : vox->end->doorbell,
+				     departed);
 	departed->pidfd = copy_fd(host, vox->link.end->pidfd, departed);
 	departed->next = vox_host(host)->departed;
 	vox_host(host)->departed = departed;
@@ -157,13 +169,16 @@ static void wait_for_departure(struct voxshm_host *host, struct vox_link *vox)
 
 /*
  * What a vox-shm guest opens: the file's absolute path; without a file, the
- * host's descriptor, as the kernel shows it to the same user.
+ * host's descriptor, as the kernel shows it to the same user; nothing on the
+ * device.
  */
 static int set_path(struct vox_host *vox, struct voxshm_error *error)
 {
 	const char *path = voxshm_segment_path(vox->segment);
 	char *absolute;
 
+	if (vox->main.base)
+		return 0;
 	if (!*path) {
 		snprintf(vox->path, sizeof(vox->path), "/proc/%d/fd/%d", (int)getpid(),
 			 voxshm_segment_fd(vox->segment));
@@ -213,13 +228,14 @@ int vox_host_init(struct voxshm_host *host, struct voxshm_error *error)
 	struct vox_host *vox;
 	int ret;
 
-	if (host->backend->id != VOXSHM_BACKEND_FILE)
-		return error_set(error, -ENOSYS,
-				 "links of the vox format run on the file backend alone");
 	vox = calloc(1, sizeof(*vox));
 	if (!vox)
 		return -ENOMEM;
-	ret = voxshm_segment_create(&vox->segment, &config, error);
+	vox->main = MEMORY_NONE;
+	if (host->backend->id == VOXSHM_BACKEND_DEVICE)
+		ret = vox_device_create(&vox->segment, &vox->main, &config, error);
+	else
+		ret = voxshm_segment_create(&vox->segment, &config, error);
 	if (ret)
 		goto free_vox;
 	ret = set_path(vox, error);
@@ -235,6 +251,7 @@ int vox_host_init(struct voxshm_host *host, struct voxshm_error *error)
 
 free_segment:
 	voxshm_segment_free(vox->segment);
+	memory_free(&vox->main);
 free_vox:
 	free(vox);
 	return ret;
@@ -254,6 +271,7 @@ void vox_host_deinit(struct voxshm_host *host)
 	host_unwatch(host, vox->epoll_fd);
 	close(vox->epoll_fd);
 	voxshm_segment_free(vox->segment);
+	memory_free(&vox->main);
 	free(vox);
 	host->segment = NULL;
 }
@@ -288,50 +306,26 @@ static int reserve(struct voxshm_host *host, uint32_t *epoch)
 	return peer;
 }
 
-/* The host's end and link; takes the host's sockets over on success. */
-static int make_link(struct voxshm_host *host, uint32_t peer, uint32_t epoch, int doorbell,
-		     int control, struct vox_link **vox)
+/* The host's end over sockets, of which the guest's go into the invitation. */
+static int socket_end_new(struct vox_end **end, struct voxshm_segment *segment, uint32_t peer,
+			  uint32_t epoch, struct invitation *invitation)
 {
-	struct voxshm_segment *segment = vox_host(host)->segment;
-	struct vox_end *end;
-	int ret;
+	int doorbells[2], controls[2], segment_fd, ret;
 
-	ret = vox_end_new(&end, segment, peer, epoch, true, doorbell, control);
-	if (ret)
-		return ret;
-	ret = vox_link_new(vox, segment, end);
-	if (ret)
-		vox_end_abandon(end);
-	return ret;
-}
-
-int vox_host_link_new(struct voxshm_host *host, struct voxshm_link **link,
-		      struct invitation *invitation, struct voxshm_error *error)
-{
-	int doorbells[2], controls[2], segment_fd, peer, ret;
-	struct vox_link *vox;
-	uint32_t epoch = 0;
-
-	peer = reserve(host, &epoch);
-	if (peer < 0)
-		return error_set(error, -EUSERS, BOOTSTRAP_REASON_FULL);
 	ret = vox_sockets_new(doorbells, controls);
 	if (ret)
-		goto release_peer;
-	segment_fd = fcntl(voxshm_segment_fd(vox_host(host)->segment), F_DUPFD_CLOEXEC, 0);
+		return ret;
+	segment_fd = fcntl(voxshm_segment_fd(segment), F_DUPFD_CLOEXEC, 0);
 	if (segment_fd < 0) {
 		ret = -errno;
 		goto close_sockets;
 	}
-	ret = make_link(host, (uint32_t)peer, epoch, doorbells[0], controls[0], &vox);
+	ret = vox_end_new(end, segment, peer, epoch, true, doorbells[0], controls[0]);
 	if (ret)
 		goto close_segment;
-	invitation->peer_id = (uint32_t)peer;
 	invitation->fds[INVITATION_DOORBELL] = doorbells[1];
 	invitation->fds[INVITATION_SEGMENT] = segment_fd;
 	invitation->fds[INVITATION_THIRD] = controls[1];
-	strcpy(invitation->payload, vox_host(host)->path);
-	*link = &vox->link;
 	return 0;
 
 close_segment:
@@ -341,8 +335,40 @@ close_sockets:
 	close(doorbells[1]);
 	close(controls[0]);
 	close(controls[1]);
+	return ret;
+}
+
+int vox_host_link_new(struct voxshm_host *host, struct voxshm_link **link,
+		      struct invitation *invitation, struct voxshm_error *error)
+{
+	struct voxshm_segment *segment = vox_host(host)->segment;
+	const struct memory *main = &vox_host(host)->main;
+	struct vox_link *vox;
+	struct vox_end *end;
+	uint32_t epoch = 0;
+	int peer, ret;
+
+	peer = reserve(host, &epoch);
+	if (peer < 0)
+		return error_set(error, -EUSERS, BOOTSTRAP_REASON_FULL);
+	if (main->base)
+		ret = vox_device_end_new(&end, segment, (uint32_t)peer, epoch, main, invitation);
+	else
+		ret = socket_end_new(&end, segment, (uint32_t)peer, epoch, invitation);
+	if (ret)
+		goto release_peer;
+	ret = vox_link_new(&vox, segment, end);
+	if (ret)
+		goto free_end;
+	invitation->peer_id = (uint32_t)peer;
+	strcpy(invitation->payload, vox_host(host)->path);
+	*link = &vox->link;
+	return 0;
+
+free_end:
+	end->end.ops->free(&end->end);
 release_peer:
-	voxshm_segment_release_peer(vox_host(host)->segment, (uint32_t)peer);
+	voxshm_segment_release_peer(segment, (uint32_t)peer);
 	return error_errno(error, ret, "cannot make a link");
 }
 
@@ -358,7 +384,7 @@ void vox_host_link_ended(struct voxshm_link *link)
 	struct vox_link *vox = vox_link(link);
 	enum peer_state before = vox_say_goodbye(vox->segment, link->peer_id);
 	bool gone = before == PEER_RESERVED || vox->end->nobody_came || link->end->hangup ||
-		    link->end->exit_kind != VOXSHM_EXIT_NONE;
+		    link->end->left || link->end->exit_kind != VOXSHM_EXIT_NONE;
 
 	if (!gone || vox_ring_borrowed(&vox->consumer) || !bury(link->host, link->peer_id, vox))
 		wait_for_departure(link->host, vox);

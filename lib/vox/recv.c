@@ -145,6 +145,24 @@ static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 	return ret;
 }
 
+/* Sees to it that the frame's mapping is mapped. */
+static int find_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
+			const struct mapping_ref *borrowed)
+{
+	struct voxshm_link *link = &vox->link;
+	int ret;
+
+	if (link->end->ops->object_map) {
+		ret = native_received_find(&vox->received.ours, link->end, borrowed);
+		if (ret == -EBADMSG)
+			return link_fail(link, "it referred to a mapping that it may not");
+		return ret;
+	}
+	if (native_received_has(&vox->received.ours, ref->map_id, ref->generation))
+		return 0;
+	return map_offer(vox, ref);
+}
+
 static int recv_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 			struct voxshm_view *view)
 {
@@ -157,11 +175,9 @@ static int recv_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	uint32_t number;
 	int ret;
 
-	if (!native_received_has(&vox->received.ours, ref->map_id, ref->generation)) {
-		ret = map_offer(vox, ref);
-		if (ret)
-			return ret;
-	}
+	ret = find_counted(vox, ref, &borrowed);
+	if (ret)
+		return ret;
 	view->data = native_received_borrow(&vox->received.ours, &borrowed, &number);
 	if (!view->data)
 		return link_fail(&vox->link, "it referred to bytes outside of a mapping");

@@ -65,12 +65,48 @@ static int create_file(struct voxshm_segment *segment, const struct voxshm_segme
 	return 0;
 }
 
+/* Writes all but the magic. */
+static int write_segment(struct voxshm_segment *segment, struct voxshm_error *error)
+{
+	const struct vox_geometry *geometry = &segment->geometry;
+	int ret;
+
+	vox_geometry_write(geometry, segment->file.base);
+	vox_pool_init(&segment->pool, geometry->num_classes, true);
+	ret = vox_pool_add_extent(&segment->pool, segment->file.base + geometry->pool,
+				  geometry->classes);
+	return ret < 0 ? error_errno(error, ret, "cannot make a segment") : 0;
+}
+
+int vox_segment_create_in(struct voxshm_segment **result, struct vox_file *file,
+			  const struct voxshm_segment_config *config, struct voxshm_error *error)
+{
+	struct voxshm_segment *segment = segment_alloc(true);
+	int ret;
+
+	*result = NULL;
+	if (!segment) {
+		vox_file_deinit(file);
+		return error_errno(error, -ENOMEM, "cannot make a segment");
+	}
+	segment->file = *file;
+	ret = vox_geometry_compute(&segment->geometry, config, error);
+	if (!ret)
+		ret = write_segment(segment, error);
+	if (ret) {
+		voxshm_segment_free(segment);
+		return ret;
+	}
+	shared_store_u64(&vox_header(segment)->magic, SEGMENT_MAGIC);
+	*result = segment;
+	return 0;
+}
+
 int voxshm_segment_create(struct voxshm_segment **result,
 			  const struct voxshm_segment_config *config, struct voxshm_error *error)
 {
 	static const struct voxshm_segment_config defaults = VOXSHM_SEGMENT_CONFIG_INIT;
 	struct voxshm_segment *segment = segment_alloc(true);
-	struct vox_geometry *geometry;
 	int ret;
 
 	*result = NULL;
@@ -78,20 +114,13 @@ int voxshm_segment_create(struct voxshm_segment **result,
 		return error_errno(error, -ENOMEM, "cannot make a segment");
 	if (!config)
 		config = &defaults;
-	geometry = &segment->geometry;
-	ret = vox_geometry_compute(geometry, config, error);
+	ret = vox_geometry_compute(&segment->geometry, config, error);
 	if (!ret)
 		ret = create_file(segment, config, error);
+	if (!ret)
+		ret = write_segment(segment, error);
 	if (ret)
 		goto free_segment;
-	vox_geometry_write(geometry, segment->file.base);
-	vox_pool_init(&segment->pool, geometry->num_classes, true);
-	ret = vox_pool_add_extent(&segment->pool, segment->file.base + geometry->pool,
-				  geometry->classes);
-	if (ret < 0) {
-		error_errno(error, ret, "cannot make a segment");
-		goto free_segment;
-	}
 	if (config->cleanup == VOXSHM_CLEANUP_AUTO) {
 		ret = vox_file_unlink(&segment->file);
 		if (ret) {
@@ -125,6 +154,26 @@ static int read_header(struct voxshm_segment *segment, uint64_t file_size,
 	return ret;
 }
 
+/* The segment is mapped, and its header read: checks all else that is in it. */
+static int attach_mapped(struct voxshm_segment *segment, struct voxshm_error *error)
+{
+	struct vox_geometry *geometry = &segment->geometry;
+	int ret;
+
+	ret = vox_geometry_read_tables(geometry, segment->file.base, error);
+	if (ret)
+		return ret;
+	vox_pool_init(&segment->pool, geometry->num_classes, false);
+	ret = vox_pool_add_extent(&segment->pool, segment->file.base + geometry->pool,
+				  geometry->classes);
+	if (ret < 0)
+		return error_errno(error, ret, "cannot attach to the segment");
+	ret = voxshm_segment_remap(segment);
+	if (ret < 0)
+		return error_errno(error, ret, "cannot map what the segment has grown by");
+	return 0;
+}
+
 /* The file is open: maps and checks all that is in it. */
 static int attach_file(struct voxshm_segment *segment, struct voxshm_error *error)
 {
@@ -149,17 +198,33 @@ static int attach_file(struct voxshm_segment *segment, struct voxshm_error *erro
 	if (ret)
 		return error_errno(error, ret, "cannot map %llu bytes of the segment",
 				   (unsigned long long)geometry->total_size);
-	ret = vox_geometry_read_tables(geometry, segment->file.base, error);
-	if (ret)
+	return attach_mapped(segment, error);
+}
+
+int vox_segment_attach_in(struct voxshm_segment **result, struct vox_file *file,
+			  struct voxshm_error *error)
+{
+	struct voxshm_segment *segment = segment_alloc(false);
+	int ret;
+
+	*result = NULL;
+	if (!segment) {
+		vox_file_deinit(file);
+		return error_errno(error, -ENOMEM, "cannot attach to the segment");
+	}
+	segment->file = *file;
+	ret = vox_geometry_read_header(&segment->geometry, vox_header(segment), file->size, error);
+	if (!ret && vox_is_plain(segment))
+		ret = error_set(error, -EBADMSG, "segment header: no extension at byte 80");
+	if (!ret) {
+		segment->file.size = segment->geometry.total_size;
+		ret = attach_mapped(segment, error);
+	}
+	if (ret) {
+		voxshm_segment_free(segment);
 		return ret;
-	vox_pool_init(&segment->pool, geometry->num_classes, false);
-	ret = vox_pool_add_extent(&segment->pool, segment->file.base + geometry->pool,
-				  geometry->classes);
-	if (ret < 0)
-		return error_errno(error, ret, "cannot attach to the segment");
-	ret = voxshm_segment_remap(segment);
-	if (ret < 0)
-		return error_errno(error, ret, "cannot map what the segment has grown by");
+	}
+	*result = segment;
 	return 0;
 }
 

@@ -114,6 +114,16 @@ bool vox_peer_is_plain(const struct voxshm_segment *segment, uint32_t peer);
 /* Is there any such guest, or one that left and was not recovered, but for `except`? */
 bool vox_has_plain_peer(const struct voxshm_segment *segment, uint32_t except);
 
+/*
+ * A new segment in memory that is mapped and zeroed; and a segment that is there in
+ * memory that is mapped. The file is taken over in any case.
+ * Return: as voxshm_segment_create(), voxshm_segment_attach().
+ */
+int vox_segment_create_in(struct voxshm_segment **result, struct vox_file *file,
+			  const struct voxshm_segment_config *config, struct voxshm_error *error);
+int vox_segment_attach_in(struct voxshm_segment **result, struct vox_file *file,
+			  struct voxshm_error *error);
+
 /* Recovery --------------------------------------------------------------------- */
 
 /*

@@ -7,8 +7,8 @@
  * put in order before its slot is used again: the host *buries* it.
  *
  *	link_ended	the slot says Goodbye; nobody new can have it
- *	gone		the guest's process has ended, or hung its doorbell up:
- *			it does not touch shared memory any more
+ *	gone		the guest's process has ended, or hung its doorbell up
+ *			(device: detached): it does not touch shared memory any more
  *	buried		vox_recover() was done; the slot is free. What was unread
  *			is in the link's private memory
  *
@@ -37,13 +37,15 @@ struct vox_departed {
 	struct vox_departed *next;
 	struct vox_link *link;		/* NULL: closed */
 	uint32_t peer_id;
-	int doorbell;			/* copies of the link's */
+	bool on_device;
+	int doorbell;			/* copies of the link's; device: of its end */
 	int pidfd;
 };
 
 struct vox_host {
 	struct watch watch;
 	struct voxshm_segment *segment;
+	struct memory main;		/* device: its segment; else MEMORY_NONE */
 	struct vox_departed *departed;
 	int epoll_fd;			/* of their descriptors; the host watches it */
 	char path[BOOTSTRAP_MAX_PAYLOAD + 1];	/* what guests are told */
@@ -158,7 +160,7 @@ void vox_host_link_forget(struct vox_link *vox);
 void vox_host_try_bury(struct vox_link *vox);
 
 /* vox/guest.c */
-int vox_join(struct voxshm_link **link, const struct invitation *invitation,
+int vox_join(struct voxshm_link **link, struct invitation *invitation,
 	     struct voxshm_error *error);
 
 #endif

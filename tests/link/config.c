@@ -131,6 +131,10 @@ TEST_F(config, max_mappings)
 {
 	EXPECT_WORKS(.max_mappings = 1);
 	EXPECT_WORKS(.max_mappings = 64);
+	EXPECT_WORKS(.max_mappings = variant_max_mappings(&variant->choice));
+	EXPECT_REFUSED("max_mappings",
+		       .max_mappings = variant_max_mappings(&variant->choice) + 1);
+	EXPECT_REFUSED("max_mappings", .max_mappings = UINT32_MAX);
 }
 
 TEST_F(config, heartbeat_interval)
@@ -191,16 +195,16 @@ TEST_F(config, format_and_backend)
 	expect_refused(_metadata, &config, "backend");
 }
 
-TEST_F(config, path_is_for_the_vox_format_only)
+TEST_F(config, path_is_for_vox_segments_in_files_only)
 {
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/segment", self->directory);
-	if (variant->choice.format == VOXSHM_FORMAT_NATIVE) {
+	if (variant_has_paths(&variant->choice)) {
+		EXPECT_WORKS(.path = path);
+	} else {
 		EXPECT_REFUSED("path", .path = path);
 		EXPECT_EQ(-1, access(path, F_OK));
-	} else {
-		EXPECT_WORKS(.path = path);
 	}
 }
 
@@ -242,6 +246,23 @@ TEST_F(config_path, file_is_private_and_removed_by_host_free)
 	EXPECT_EQ(0640, stat.st_mode & 07777);
 	voxshm_host_free(host);
 	EXPECT_EQ(0, count_entries(self->directory));
+}
+
+/* Also where the device would be the first choice. */
+TEST_F(config_path, path_asks_for_the_file_backend)
+{
+	static const enum voxshm_backend open[] = { VOXSHM_BACKEND_DEFAULT, VOXSHM_BACKEND_ANY };
+	struct voxshm_host *host;
+
+	unsetenv("VOXSHM_BACKEND");
+	for (size_t i = 0; i < ARRAY_SIZE(open); i++) {
+		struct voxshm_config config = CONFIG(variant, .path = self->path);
+
+		config.backend = open[i];
+		host_open(_metadata, &host, &config);
+		EXPECT_STREQ("file", voxshm_backend_name(host));
+		voxshm_host_free(host);
+	}
 }
 
 TEST_F(config_path, taken_path_is_refused_and_left_alone)

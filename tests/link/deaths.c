@@ -180,7 +180,30 @@ TEST_F(deaths, spawned_guest_is_told_with_its_exit_record)
 	}
 }
 
-/* The same for a guest that is not the library's child. */
+/* The same for guests that are not the library's children. */
+
+static void expect_record(struct __test_metadata *_metadata, struct voxshm_link *link,
+			  enum ending ending)
+{
+	int64_t until = now_ns() + PATIENCE;
+	struct voxshm_status status;
+
+	/* What has not ended yet, files may never tell. */
+	if (!knows_every_exit(link) && ending == LEFT_THEN_EXITED_3)
+		return;
+	do {
+		status = status_of(link);
+	} while (status.exit_kind == VOXSHM_EXIT_NONE && now_ns() < until);
+	if (knows_every_exit(link)) {
+		EXPECT_EQ(records[ending].kind, status.exit_kind)
+			TH_LOG("ending %d", ending);
+		EXPECT_EQ(records[ending].value, status.exit_value);
+	} else {
+		EXPECT_EQ(VOXSHM_EXIT_UNKNOWN, status.exit_kind)
+			TH_LOG("ending %d", ending);
+	}
+	EXPECT_EQ(0, status.core_dumped);
+}
 
 static void guest_end(struct voxshm_link *link, void *argument)
 {
@@ -188,7 +211,7 @@ static void guest_end(struct voxshm_link *link, void *argument)
 	end_as(*(enum ending *)argument, link);
 }
 
-TEST_F(deaths, walk_in_guest_is_told_with_an_unknown_end)
+TEST_F(deaths, walk_in_guest_is_told_with_what_the_backend_knows_of_its_end)
 {
 	char address[64];
 
@@ -203,9 +226,7 @@ TEST_F(deaths, walk_in_guest_is_told_with_an_unknown_end)
 			TH_LOG("ending %d", ending);
 		EXPECT_EQ(pid, status_of(link).pid)
 			TH_LOG("ending %d", ending);
-		if (variant->choice.backend == VOXSHM_BACKEND_FILE && ending != LEFT_THEN_EXITED_3) {
-			EXPECT_EQ(VOXSHM_EXIT_UNKNOWN, status_of(link).exit_kind);
-		}
+		expect_record(_metadata, link, ending);
 		/* It is ours to reap. */
 		EXPECT_NE(-1, child_wait(pid));
 		voxshm_link_close(link);
@@ -221,9 +242,42 @@ TEST_F(deaths, ticket_guest_is_told_and_left_to_us_to_reap)
 		EXPECT_EQ(records[ending].event,
 			  drain_to_end(_metadata, &self->inbox, link, 100))
 			TH_LOG("ending %d", ending);
+		expect_record(_metadata, link, ending);
 		EXPECT_NE(-1, child_wait(pid));
 		voxshm_link_close(link);
 	}
+}
+
+static void guest_dumps_core(struct voxshm_link *link, void *argument)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+	send_all(link, 100);
+	setrlimit(RLIMIT_CORE, &limit);
+	REQUIRE_EQ(0, chdir("/tmp"));
+	signal(SIGABRT, SIG_DFL);
+	abort();
+}
+
+TEST_F(deaths, core_of_a_guest_is_told)
+{
+	struct voxshm_link *link;
+	char core[32];
+	int status;
+	pid_t pid;
+
+	if (variant->choice.backend == VOXSHM_BACKEND_FILE)
+		SKIP(return, "files do not know how others' children end");
+	pid = guest_fork(_metadata, self->host, guest_dumps_core, NULL, &link);
+	EXPECT_EQ(VOXSHM_EVENT_DIED, drain_to_end(_metadata, &self->inbox, link, 100));
+	status = child_wait(pid);
+	snprintf(core, sizeof(core), "/tmp/core.%d", (int)pid);
+	unlink(core);
+	if (!WCOREDUMP(status))
+		SKIP(return, "this machine writes no core");
+	EXPECT_EQ(VOXSHM_EXIT_SIGNAL, status_of(link).exit_kind);
+	EXPECT_EQ(SIGABRT, status_of(link).exit_value);
+	EXPECT_NE(0, status_of(link).core_dumped);
 }
 
 TEST_F(deaths, blocked_receive_delivers_all_then_ends)
@@ -442,6 +496,7 @@ TEST_F(deaths, guest_is_dead_though_its_child_holds_its_descriptors)
 	EXPECT_EQ(VOXSHM_LINK_DIED, status_of(link).state);
 	EXPECT_EQ(-EPIPE, voxshm_recv(link, &(struct voxshm_view){ 0 }, PATIENCE));
 	EXPECT_EQ(-EPIPE, voxshm_send(link, "x", 1, PATIENCE));
+	expect_record(_metadata, link, KILLED);
 	EXPECT_NE(-1, child_wait(pid));
 	kill(grandchild, SIGKILL);
 	voxshm_link_close(link);

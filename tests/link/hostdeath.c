@@ -156,7 +156,12 @@ static void expect_killed(struct voxshm_link *link)
 	/* Its descriptors are closed a moment before the process has ended. */
 	while (status_of(link).exit_kind == VOXSHM_EXIT_NONE && now_ns() < until)
 		;
-	REQUIRE_EQ(VOXSHM_EXIT_UNKNOWN, status_of(link).exit_kind);
+	if (knows_every_exit(link)) {
+		REQUIRE_EQ(VOXSHM_EXIT_SIGNAL, status_of(link).exit_kind);
+		REQUIRE_EQ(SIGKILL, status_of(link).exit_value);
+	} else {
+		REQUIRE_EQ(VOXSHM_EXIT_UNKNOWN, status_of(link).exit_kind);
+	}
 	REQUIRE_EQ(-EPIPE, voxshm_try_send(link, "x", 1));
 	REQUIRE_EQ(-EPIPE, voxshm_try_recv(link, &(struct voxshm_view){ 0 }));
 	voxshm_link_close(link);

@@ -4,7 +4,7 @@
  * of a link or a host runs for, and the main() that picks among them.
  *
  * VOXSHM_TEST_FORMATS ("native", "vox", or both with a comma) and
- * VOXSHM_BACKEND ("file" or "device") restrict the run. A combination that
+ * VOXSHM_BACKEND ("file", "device", or "any" for both) restrict the run. A combination that
  * does not run is one SKIP line with its reason, and none of its tests is
  * listed: nothing passes that did not run.
  *
@@ -116,7 +116,8 @@ static inline const char *variant_missing(enum voxshm_format format, enum voxshm
 		return known[row][backend];
 	if (!variant_in_list(getenv("VOXSHM_TEST_FORMATS"), format_name)) {
 		reason = "not in VOXSHM_TEST_FORMATS";
-	} else if (!variant_in_list(getenv("VOXSHM_BACKEND"), backend_name)) {
+	} else if (!variant_in_list(getenv("VOXSHM_BACKEND"), backend_name) &&
+		   !variant_in_list(getenv("VOXSHM_BACKEND"), "any")) {
 		reason = "not the backend of VOXSHM_BACKEND";
 	} else {
 		/* Any other failure is for the tests to find. */
@@ -184,6 +185,37 @@ static inline void variants_select(const char *word)
 				test = &(*test)->next;
 		}
 	}
+}
+
+/* What holds for one backend alone --------------------------------------------- */
+
+static inline bool link_is_on_device(const struct voxshm_link *link)
+{
+	return !strcmp(voxshm_link_backend_name(link), "device");
+}
+
+/* How did the peer end? The file backend knows it only of the host's own children. */
+static inline bool knows_every_exit(const struct voxshm_link *link)
+{
+	return link_is_on_device(link);
+}
+
+/* Does a large payload need a descriptor on its way? */
+static inline bool mappings_take_descriptors(const struct voxshm_link *link)
+{
+	return !link_is_on_device(link);
+}
+
+/* Can a vox segment have a name? */
+static inline bool variant_has_paths(const struct variant_choice *choice)
+{
+	return choice->format == VOXSHM_FORMAT_VOX && choice->backend == VOXSHM_BACKEND_FILE;
+}
+
+/* The most payload mappings of one side that the backend can have. */
+static inline uint32_t variant_max_mappings(const struct variant_choice *choice)
+{
+	return choice->backend == VOXSHM_BACKEND_DEVICE ? 1024 : 4096;
 }
 
 /* How slow this run is ------------------------------------------------------- */

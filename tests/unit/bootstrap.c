@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "bootstrap.h"
+#include "backend_device.h"
 #include "link.h"
 #include "unit_test.h"
 
@@ -218,6 +218,61 @@ TEST_F(bootstrap, invitation_arrives_with_its_descriptors_in_order)
 	invitation_deinit(&self->got);
 }
 
+/* What a host on the device sends. */
+TEST_F(bootstrap, invitation_with_the_guests_end_alone_arrives)
+{
+	struct invitation sent;
+	int i;
+
+	invitation_init(&sent);
+	sent.peer_id = 3;
+	sent.fds[INVITATION_END] = self->files[1];
+	EXPECT_TRUE(invitation_is_device(&sent));
+	ASSERT_EQ(bootstrap_invite(self->host, &sent), 0);
+	ASSERT_EQ(RECEIVE(NOW), 0);
+	EXPECT_EQ(self->got.peer_id, 3);
+	EXPECT_TRUE(invitation_is_device(&self->got));
+	EXPECT_TRUE(is_same_file(self->got.fds[INVITATION_END], self->files[1]));
+	EXPECT_TRUE(fcntl(self->got.fds[INVITATION_END], F_GETFD) & FD_CLOEXEC);
+	for (i = INVITATION_END + 1; i < INVITATION_FDS; i++)
+		EXPECT_EQ(self->got.fds[i], -1);
+	EXPECT_EQ(count_fds(), self->fds + 1);
+	invitation_deinit(&self->got);
+	EXPECT_EQ(count_fds(), self->fds);
+	memcpy(sent.fds, self->files, sizeof(sent.fds));
+	EXPECT_FALSE(invitation_is_device(&sent));
+}
+
+/* Descriptors that are no end of a link, as a malicious host may send them. */
+TEST_F(bootstrap, descriptor_that_is_no_end_is_refused_by_the_claim)
+{
+	int pipes[2], fds[4], i;
+
+	ASSERT_EQ(pipe2(pipes, O_CLOEXEC), 0);
+	fds[0] = pipes[0];
+	fds[1] = self->files[0];
+	fds[2] = self->host;
+	fds[3] = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (i = 0; i < 4; i++) {
+		struct invitation invitation;
+		int before = count_fds();
+
+		invitation_init(&invitation);
+		invitation.peer_id = 1;
+		invitation.fds[INVITATION_END] = dup(fds[i]);
+		self->error.text[0] = '\0';
+		EXPECT_EQ(device_claim(&invitation, &self->error), -EPROTO)
+			TH_LOG("descriptor %d", i);
+		EXPECT_NE(self->error.text[0], '\0');
+		EXPECT_EQ(invitation.end, NULL);
+		invitation_deinit(&invitation);
+		EXPECT_EQ(count_fds(), before);
+	}
+	close(pipes[0]);
+	close(pipes[1]);
+	close(fds[3]);
+}
+
 TEST_F(bootstrap, invitation_is_sent_byte_by_byte_as_documented)
 {
 	struct invitation sent;
@@ -332,7 +387,7 @@ static const struct {
 	const char *name;
 	uint8_t status;
 	uint32_t peer_id;
-	uint16_t length;	/* of the payload "abc" */
+	uint16_t length;	/* of the payload "abc", or "" */
 	int fds;
 } malformed[] = {
 	{ "status 2", 2, 1, 3, 3 },
@@ -348,7 +403,8 @@ static const struct {
 	{ "refusal with a descriptor", 1, 0, 3, 1 },
 	{ "refusal with all descriptors", 1, 0, 3, 3 },
 	{ "no descriptor", 0, 1, 3, 0 },
-	{ "one descriptor", 0, 1, 3, 1 },
+	{ "one descriptor and a path", 0, 1, 3, 1 },
+	{ "one descriptor, peer 0", 0, 0, 0, 1 },
 	{ "two descriptors", 0, 1, 3, 2 },
 	{ "four descriptors", 0, 1, 3, 4 },
 	{ "five descriptors", 0, 1, 3, 5 },
@@ -367,7 +423,8 @@ TEST_F(bootstrap, malformed_response_is_refused_and_leaks_no_descriptor)
 		int sockets[2];
 
 		ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
-		size = make_response(bytes, malformed[i].status, malformed[i].peer_id, "abc",
+		size = make_response(bytes, malformed[i].status, malformed[i].peer_id,
+				     malformed[i].length ? "abc" : "",
 				     malformed[i].length);
 		ASSERT_EQ(send_raw(sockets[0], bytes, size, fds, malformed[i].fds), 0);
 		memset(&self->error, 0, sizeof(self->error));
