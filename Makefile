@@ -49,7 +49,7 @@ KERNEL_SOURCE := /usr/src/linux-source-6.1.tar.xz
 KSELFTEST     := build/kselftest
 KERNEL_DOC    := $(KSELFTEST)/kernel-doc
 
-include lib/Makefile tools/Makefile tests/Makefile
+include lib/Makefile tools/Makefile udev/Makefile tests/Makefile
 
 # FLAGS is what each folder adds to its own files.
 $(OUT)/%.o: %.c $(OUT)/compiler
@@ -57,13 +57,16 @@ $(OUT)/%.o: %.c $(OUT)/compiler
 	$(Q)mkdir -p $(@D)
 	$(Q)$(COMPILE) $(FLAGS) -c -o $@ $<
 
-$(addprefix $(KSELFTEST)/,kselftest.h kselftest_harness.h kernel-doc) &:
+$(addprefix $(KSELFTEST)/,kselftest.h kselftest_harness.h lib.mk kernel-doc) &:
 	$(call say,UNPACK,$(KSELFTEST))
 	$(Q)test -e $(KERNEL_SOURCE) || { echo 'Run tools/setup.sh check first.'; exit 1; }
 	$(Q)mkdir -p $(KSELFTEST)
-	$(Q)tar -xJf $(KERNEL_SOURCE) -C $(KSELFTEST) --touch --transform='s|.*/||' --wildcards \
+	$(Q)tar -xJf $(KERNEL_SOURCE) -C $(KSELFTEST) --touch --wildcards \
+		--transform='s|.*/selftests/||;s|.*/scripts/||' \
 		'*/tools/testing/selftests/kselftest.h' \
-		'*/tools/testing/selftests/kselftest_harness.h' '*/scripts/kernel-doc'
+		'*/tools/testing/selftests/kselftest_harness.h' \
+		'*/tools/testing/selftests/lib.mk' '*/tools/testing/selftests/kselftest/runner.sh' \
+		'*/tools/testing/selftests/kselftest/prefix.pl' '*/scripts/kernel-doc'
 
 # Holds the compiler and its flags, rewritten when they change: objects made
 # by another compiler are never reused.
@@ -82,14 +85,56 @@ demo: ## install what is missing, build, and show messages pass between processe
 	$(Q)$(MAKE) --no-print-directory tools
 	$(Q)$(TOOL) demo
 
-install: install-lib install-tools install-man ## install under PREFIX=/usr/local (DESTDIR= is put before it)
-uninstall: uninstall-lib uninstall-tools uninstall-man ## remove what install put there
+install: install-lib install-tools install-man install-udev install-module ## install under PREFIX=/usr/local (DESTDIR= is put before it)
+uninstall: uninstall-lib uninstall-tools uninstall-man uninstall-udev uninstall-module ## remove what install put there
+
+# The module is for the kernel that runs, or the one that KDIR or KERNELRELEASE
+# names: then it is not left out.
+ifneq ($(KDIR)$(KERNELRELEASE),)
+FOR_KERNEL := named
+endif
+ifeq ($(KERNELRELEASE),)
+KERNELRELEASE := $(if $(KDIR),$(shell sed -n 's/^.define UTS_RELEASE "\(.*\)"/\1/p' \
+	$(KDIR)/include/generated/utsrelease.h),$(shell uname -r))
+endif
+KDIR ?= /lib/modules/$(KERNELRELEASE)/build
+KMOD_OUT ?= $(abspath build/kmod/$(KERNELRELEASE))
+KMOD_DIR = $(DESTDIR)/lib/modules/$(KERNELRELEASE)
+DEPMOD = PATH=$$PATH:/usr/sbin:/sbin depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KERNELRELEASE)
+
+.PHONY: kmod install-module uninstall-module install-kmod uninstall-kmod
+kmod: ## build the kernel module (KDIR= or KERNELRELEASE= name a kernel)
+	$(call say,KMOD,$(KERNELRELEASE))
+	$(Q)$(MAKE) $(if $(Q),-s) --no-print-directory -C kmod KDIR=$(KDIR) OUT=$(KMOD_OUT)
+
+install-kmod: kmod ## install the module, so that modprobe finds it
+	$(call say,INSTALL,voxshm.ko for $(KERNELRELEASE))
+	$(Q)install -D -m 644 -t $(KMOD_DIR)/updates $(KMOD_OUT)/voxshm.ko
+	$(Q)$(DEPMOD)
+
+uninstall-kmod:
+	$(call say,REMOVE,voxshm.ko of $(KERNELRELEASE))
+	$(Q)rm -f $(KMOD_DIR)/updates/voxshm.ko
+	$(Q)rmdir $(KMOD_DIR)/updates 2>/dev/null || true
+	$(Q)test ! -d $(KMOD_DIR) || $(DEPMOD)
+
+# As part of the whole: without the module where it cannot be made or put.
+may_install_kmod = [ -n '$(DESTDIR)' ] || [ "$$(id -u)" -eq 0 ]
+install-module:
+	$(Q)if [ -z '$(FOR_KERNEL)' ] && [ ! -e $(KDIR)/Makefile ]; then \
+		echo '          without the module: no kernel headers at $(KDIR)'; \
+	elif ! { $(may_install_kmod); }; then \
+		echo '          without the module: only root can install it'; \
+	else $(MAKE) --no-print-directory install-kmod; fi
+uninstall-module:
+	$(Q)if [ -e $(KMOD_DIR)/updates/voxshm.ko ] && { $(may_install_kmod); }; then \
+		$(MAKE) --no-print-directory uninstall-kmod; fi
 
 clean: ## remove everything built
 	$(call say,CLEAN,build)
 	$(Q)rm -rf build
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST:%.d=)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST:%.d=)
 	@echo
-	@echo '  VARIANT=asan|tsan|clang  CC=  CFLAGS=  LDFLAGS=  PREFIX=  DESTDIR=  V=1 (show commands)'
+	@echo '  VARIANT=asan|tsan|clang  CC=  CFLAGS=  LDFLAGS=  PREFIX=  DESTDIR=  KDIR=  V=1 (show commands)'

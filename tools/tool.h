@@ -22,6 +22,7 @@
 int cmd_serve(int argc, char **argv);
 int cmd_send(int argc, char **argv);
 int cmd_recv(int argc, char **argv);
+int cmd_monitor(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_demo_guest(int argc, char **argv);
 

@@ -17,6 +17,7 @@ static const struct {
 	{ "serve", cmd_serve, "Be a host: store files and print messages of many guests" },
 	{ "recv", cmd_recv, "Be a host: receive one file, or a stream to standard output" },
 	{ "send", cmd_send, "Be a guest: send a file, standard input, or a message" },
+	{ "monitor", cmd_monitor, "Tell when the module's device comes and goes, and what it says" },
 	{ "demo", cmd_demo, "Show a host and its guests at work, one of them being killed" },
 	{ "demo-guest", cmd_demo_guest, NULL },
 };
@@ -33,7 +34,7 @@ static void show_help(FILE *stream)
 	      "\n", stream);
 	for (i = 0; i < SUBCOMMANDS; i++)
 		if (subcommands[i].description)
-			fprintf(stream, "  %-6s %s\n", subcommands[i].name,
+			fprintf(stream, "  %-7s %s\n", subcommands[i].name,
 				subcommands[i].description);
 	fputs("\n"
 	      "  voxshm SUBCOMMAND --help tells more; so does man voxshm.\n"

@@ -23,7 +23,7 @@ cleanup() {
 	children=$(jobs -p)
 	# shellcheck disable=SC2086 # one argument each
 	[[ -z $children ]] || kill -KILL $children 2>/dev/null
-	cd / && rm -rf "$scratch"
+	cd / && rm -rf --one-file-system "$scratch"
 }
 trap cleanup EXIT
 

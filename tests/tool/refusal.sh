@@ -54,15 +54,21 @@ for number in -1 x nan 1e30 1s ""; do
 	refused 2 "--timeout is a number of seconds" voxshm send "--timeout=$number" @x file
 	result $? "--timeout '$number'"
 done
+refused 2 "--timeout is a number of seconds" voxshm monitor --wait --timeout=x
+result $? "monitor --timeout x"
+refused 2 "--timeout goes with --wait" voxshm monitor --timeout 1
+result $? "monitor --timeout without --wait"
+refused 2 "it takes no arguments" voxshm monitor /dev/voxshm
+result $? "monitor with an argument"
 refused 1 "ring" voxshm recv --ring-size 7 @x out
 result $? "a ring size that the library refuses"
 
-for subcommand in "" serve send recv demo; do
+for subcommand in "" serve send recv monitor demo; do
 	# shellcheck disable=SC2086 # none, for the command itself
 	voxshm $subcommand --help >help.out 2>help.err && says help.out "Usage: voxshm" && [[ ! -s help.err ]]
 	result $? "voxshm $subcommand --help"
 done
-missing=$(for subcommand in serve send recv demo; do voxshm $subcommand --help; done |
+missing=$(for subcommand in serve send recv monitor demo; do voxshm $subcommand --help; done |
 	grep -oE -- '--[a-z-]+' | sort -u | while read -r option; do
 		grep -qF -- "${option//-/\\-}" "$sources/tools/man/voxshm.1" || echo "$option"
 	done)
