@@ -6,7 +6,7 @@
 source "${BASH_SOURCE[0]%/*}/common.bash"
 build_json
 ${CC:-cc} -std=gnu11 -D_GNU_SOURCE -I"$sources/lib/include" -I"$sources/tools" -o hostile \
-	"$here/hostile.c" "$sources/tools/digest.c" "$build/libvoxshm.a" -lcrypto -pthread
+	"$here/hostile.c" "$sources/tools/digest.c" "$build/libvoxshm.a" -lcrypto -ludev -pthread
 
 head -c 3000000 /dev/urandom >large
 mkdir in
