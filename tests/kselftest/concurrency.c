@@ -297,13 +297,13 @@ TEST_F_TIMEOUT(concurrency, all_at_once, 110)
 	     counts->kills);
 	EXPECT_EQ(0, failed);
 	/* Nothing of it stood still all the time. */
-	EXPECT_GT(counts->links, 10);
-	EXPECT_GT(counts->claims, 10);
-	EXPECT_GT(counts->rings, 10);
-	EXPECT_GT(counts->objects, 10);
-	EXPECT_GT(counts->maps, 10);
-	EXPECT_GT(counts->ends, 10);
-	EXPECT_GT(counts->forks, 10);
+	EXPECT_GT(atomic_load(&counts->links), 10);
+	EXPECT_GT(atomic_load(&counts->claims), 10);
+	EXPECT_GT(atomic_load(&counts->rings), 10);
+	EXPECT_GT(atomic_load(&counts->objects), 10);
+	EXPECT_GT(atomic_load(&counts->maps), 10);
+	EXPECT_GT(atomic_load(&counts->ends), 10);
+	EXPECT_GT(atomic_load(&counts->forks), 10);
 	/* And everything is given back. */
 	EXPECT_TRUE(user_uses_nothing(self->node, self->uid));
 	EXPECT_TRUE(EVENTUALLY(references() == before))
