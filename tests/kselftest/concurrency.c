@@ -450,7 +450,7 @@ TEST_F_TIMEOUT(races, a_claim_while_the_host_detaches, 100)
 		self->race.link = link_new(self->race.segment);
 		race(&self->race, race_claim, race_detach_host);
 		ASSERT_TRUE(self->race.results[0] == 0 || self->race.results[0] == -EPIPE);
-		ASSERT_EQ(0, self->race.results[1]);
+		ASSERT_EQ(0, atomic_load(&self->race.results[1]));
 		/* Whoever was first, the guest knows of the end. */
 		ASSERT_EQ(VOXSHM_STATE_ENDED, state_beyond(self->race.link.guest));
 		ASSERT_TRUE(hung_up(self->race.link.guest));
