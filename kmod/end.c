@@ -433,26 +433,31 @@ static void window_open(struct vm_area_struct *vma)
 	voxshm_object_open(vma);
 }
 
-/* Is the owner's process past the point where its threads give up the memory? */
-static bool owner_is_dying(const struct voxshm_end *end)
+/*
+ * Nobody holds the window, or the file, any more. Where a dying owner let go of
+ * it, the death follows, and with it how it came.
+ */
+static void end_let_go(struct voxshm_end *end)
 {
 	struct task_struct *task;
-	bool dying;
+	bool dying = false;
 
 	rcu_read_lock();
-	task = pid_task(end->owner, PIDTYPE_TGID);
-	dying = !task || !atomic_read(&task->signal->live);
+	if (end->owner) {
+		task = pid_task(end->owner, PIDTYPE_TGID);
+		dying = !task || !atomic_read(&task->signal->live);
+	}
 	rcu_read_unlock();
-	return dying;
+	if (!dying)
+		voxshm_end_finish(end, VOXSHM_HOW_CLOSED, -1);
 }
 
 static void window_close(struct vm_area_struct *vma)
 {
 	struct voxshm_end *end = vma->vm_file->private_data;
 
-	/* How a process died is known a little later. */
-	if (atomic_dec_and_test(&end->windows) && !owner_is_dying(end))
-		voxshm_end_finish(end, VOXSHM_HOW_CLOSED, -1);
+	if (atomic_dec_and_test(&end->windows))
+		end_let_go(end);
 	voxshm_object_close(vma);
 }
 
@@ -525,7 +530,7 @@ static int end_release(struct inode *inode, struct file *file)
 {
 	struct voxshm_end *end = file->private_data;
 
-	voxshm_end_finish(end, VOXSHM_HOW_CLOSED, -1);
+	end_let_go(end);
 	voxshm_link_put(end->link);
 	return 0;
 }

@@ -422,9 +422,11 @@ static bool tell(struct voxshm_link *link, struct voxshm_event *event)
 	bool failed = link_state(link) == VOXSHM_LINK_FAILED;
 
 	event->link = link;
-	/* What a guest sends may be seen before its claim, which came first. */
-	if (!link->end->claimed && link->format->readable(link))
+	/* What a guest sends may be seen before its claim, which came first, or never comes. */
+	if (!link->end->claimed && link->format->readable(link)) {
 		link_drain(link);
+		link->end->claimed = true;
+	}
 	if (link->end->claimed && !link->attached_told) {
 		link->attached_told = true;
 		link->known = true;

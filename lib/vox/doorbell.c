@@ -217,12 +217,13 @@ static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ri
 	if (peer_word_epoch(word) != end->epoch)
 		return;
 	if (state == PEER_ATTACHED) {
-		end->end.claimed = true;
 		if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
 			vox_end_learn_kind(end, rung);
-		/* Who rings once the guest has come is the guest. */
+		/* Who rings once the guest has come is the guest. One of ours does it at once. */
 		if (!end->end.child && end->end.pid == 0 && ringer->pid > 0)
 			end_set_peer(&end->end, ringer->pid, ringer->uid, ringer->gid);
+		end->end.claimed |= end->end.pid || end->end.hangup ||
+				    vox_end_kind(end) != VOX_PEER_OURS;
 	} else if (state == PEER_GOODBYE) {
 		/* It may still touch shared memory, until it hangs up. */
 		end->end.claimed = true;

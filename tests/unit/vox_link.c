@@ -315,6 +315,50 @@ TEST_F(link, silent_plain_guest_is_noticed)
 	EXPECT_EQ(event.type, VOXSHM_EVENT_ATTACHED);
 }
 
+/* A guest of ours ------------------------------------------------------------------- */
+
+TEST_F(link, guest_is_told_of_once_it_is_known_who_it_is)
+{
+	struct voxshm_status status;
+	struct voxshm_event event;
+
+	open_link(_metadata, self, false);
+	/* Between its claim and its ring; the host looks for another reason. */
+	vox_doorbell_drain(vox_link(self->link)->end->doorbell, NULL);
+	EXPECT_EQ(state_of(self->link), VOXSHM_LINK_WAITING);
+	EXPECT_EQ(voxshm_host_wait(self->host, &event, 1, 0), 0);
+	ASSERT_EQ(fake_ring(&self->guest), 0);
+	ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, WAIT), 1);
+	EXPECT_EQ(event.type, VOXSHM_EVENT_ATTACHED);
+	voxshm_link_status(self->link, &status);
+	EXPECT_EQ(status.pid, getpid());
+}
+
+TEST_F(link, guest_that_sends_and_never_rings_is_told_of)
+{
+	struct voxshm_event event;
+
+	open_link(_metadata, self, false);
+	vox_doorbell_drain(vox_link(self->link)->end->doorbell, NULL);
+	ASSERT_EQ(fake_send_inline(&self->guest, "inline"), 0);
+	vox_doorbell_drain(vox_link(self->link)->end->doorbell, NULL);
+	ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, WAIT), 1);
+	EXPECT_EQ(event.type, VOXSHM_EVENT_ATTACHED);
+	ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, WAIT), 1);
+	EXPECT_EQ(event.type, VOXSHM_EVENT_READABLE);
+}
+
+TEST_F(link, guest_that_goes_before_it_rings_is_told_of)
+{
+	struct voxshm_event event;
+
+	open_link(_metadata, self, false);
+	vox_doorbell_drain(vox_link(self->link)->end->doorbell, NULL);
+	fake_die(&self->guest);
+	ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, WAIT), 1);
+	EXPECT_EQ(event.type, VOXSHM_EVENT_ATTACHED);
+}
+
 /* A broken guest ----------------------------------------------------------------------- */
 
 /* Receives until the link has failed. Return: the error, and that it stays. */
