@@ -142,7 +142,7 @@ void voxshm_end_finish(struct voxshm_end *end, enum voxshm_end_how how, int exit
 	ended = end->state != VOXSHM_STATE_ENDED;
 	if (ended) {
 		end->state = VOXSHM_STATE_ENDED;
-		end->how = how;
+		end->how = end->owner ? how : VOXSHM_HOW_UNCLAIMED;
 	}
 	exited = exit_code >= 0 && !end->exited;
 	if (exited) {
@@ -538,7 +538,8 @@ static int end_release(struct inode *inode, struct file *file)
 static void end_show_fdinfo(struct seq_file *seq, struct file *file)
 {
 	static const char *const states[] = { "waiting", "attached", "ended" };
-	static const char *const hows[] = { "-", "detached", "closed", "died" };
+	static const char *const hows[] = { "-", "detached", "closed", "died",
+					    "unclaimed" };
 	struct pid_namespace *ns = proc_pid_ns(file_inode(seq->file)->i_sb);
 	struct voxshm_end *end = file->private_data;
 	struct voxshm_link *link = end->link;

@@ -115,9 +115,7 @@ static void tell_exit(struct end *told, const struct voxshm_ioc_status *status)
 
 static void tell(struct end *told, const struct voxshm_ioc_status *status)
 {
-	/* Nobody has come who only dropped the ticket: then there is no process. */
-	if (status->state == VOXSHM_STATE_ATTACHED || status->pid ||
-	    status->how == VOXSHM_HOW_DETACHED || status->how == VOXSHM_HOW_DIED)
+	if (status->state != VOXSHM_STATE_WAITING && status->how != VOXSHM_HOW_UNCLAIMED)
 		told->claimed = true;
 	if (told->claimed && !told->child) {
 		told->pid = status->pid;

@@ -35,8 +35,10 @@ int hosting_option(struct hosting *hosting, int option, const char *value, const
 			config->backend = VOXSHM_BACKEND_FILE;
 		else if (strcmp(value, "device") == 0)
 			config->backend = VOXSHM_BACKEND_DEVICE;
+		else if (strcmp(value, "any") == 0)
+			config->backend = VOXSHM_BACKEND_ANY;
 		else
-			return misuse("--backend is file or device, not \"%s\"", value);
+			return misuse("--backend is file, device or any, not \"%s\"", value);
 		return 0;
 	case OPTION_RING_SIZE:
 		return size_option("ring-size", value, &config->ring_capacity);

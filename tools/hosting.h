@@ -37,7 +37,8 @@ enum {
 
 #define HOSTING_SEGMENT_HELP \
 	"  --format native|vox    memory layout (default native; vox: that of vox-shm 0.3.1)\n" \
-	"  --backend file|device  where memory comes from (default: the best there is)\n"
+	"  --backend NAME         where memory comes from: device, file, or any (the device,\n" \
+	"                         else files; default: files only where there is no device)\n"
 
 #define HOSTING_HELP \
 	HOSTING_SEGMENT_HELP \

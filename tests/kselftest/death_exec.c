@@ -335,7 +335,7 @@ TEST_F_TIMEOUT(sweep, a_guest_exits_between_any_two_calls, 100)
 		EXPECT_EQ(VOXSHM_STATE_ENDED, status.state);
 		if (calls == 0) {
 			/* Nobody was the guest: the ticket was closed. */
-			EXPECT_EQ(VOXSHM_HOW_CLOSED, status.how);
+			EXPECT_EQ(VOXSHM_HOW_UNCLAIMED, status.how);
 			EXPECT_EQ(0, status.pid);
 		} else {
 			EXPECT_EQ(calls < GUEST_DETACHES ? VOXSHM_HOW_DIED : VOXSHM_HOW_DETACHED,

@@ -350,19 +350,39 @@ static void show_timing(const char *name, const struct timing *timing)
 	     timing->count, BOUND / 1e6);
 }
 
+/*
+ * A guest whose doorbell is slow to signal, and is not yet known to be. One that a
+ * busy machine made slow at its claim is known: then another has to do.
+ */
+static struct child start_hostile(int segment, struct link *link, struct timing *first)
+{
+	struct child child;
+	int attempts, i;
+
+	for (attempts = 1;; attempts++) {
+		*first = (struct timing){ 0 };
+		*link = link_new(segment);
+		child = start_ringing_at(link, hangs_entries);
+		sleep_ms(LULL_MS);
+		for (i = 0; i < 3; i++)
+			ring_timed(link->host, first);
+		if (first->slowest > BOUND || attempts == 5)
+			return child;
+		child_kill(&child);
+		link_close(link);
+	}
+}
+
 TEST_F_TIMEOUT(doorbell, twenty_thousand_epoll_entries_slow_nobody, 110)
 {
-	struct timing first = { 0 }, hostile = { 0 }, ordinary = { 0 };
+	struct timing first, hostile = { 0 }, ordinary = { 0 };
 	struct sched_param realtime = { .sched_priority = 1 };
-	struct link bad = link_new(self->pair.segment), good = link_new(self->pair.segment);
-	struct child bad_guest = start_ringing_at(&bad, hangs_entries);
-	struct child good_guest = start_ringing_at(&good, is_woken);
+	struct link good = link_new(self->pair.segment), bad;
+	struct child good_guest = start_ringing_at(&good, is_woken), bad_guest;
 	int i;
 
-	sleep_ms(LULL_MS);
-	EXPECT_EQ(0, sched_setscheduler(0, SCHED_FIFO, &realtime));
-	for (i = 0; i < 3; i++)
-		ring_timed(bad.host, &first);
+	EXPECT_EQ(0, sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &realtime));
+	bad_guest = start_hostile(self->pair.segment, &bad, &first);
 	for (i = 0; i < RINGS; i++) {
 		ring_timed(bad.host, &hostile);
 		sleep_ms(2);

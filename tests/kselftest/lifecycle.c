@@ -109,7 +109,7 @@ TEST_F_TIMEOUT(lifecycle, a_ticket_is_closed_unclaimed, 60)
 	EXPECT_NE(0, doorbell_wait(self->bell, PATIENCE_MS));
 	status = status_beyond(self->link.host);
 	EXPECT_EQ(VOXSHM_STATE_ENDED, status.state);
-	EXPECT_EQ(VOXSHM_HOW_CLOSED, status.how);
+	EXPECT_EQ(VOXSHM_HOW_UNCLAIMED, status.how);
 	EXPECT_EQ(0, status.pid);
 	EXPECT_TRUE(hung_up(self->link.host));
 	EXPECT_EQ(-EPIPE, ring(self->link.host));

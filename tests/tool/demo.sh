@@ -38,6 +38,12 @@ result $? "--json: the killed guest's messages, to the last"
 [[ $(value newcomer.peer.id) == "$(value killed.peer.id)" && $(value newcomer.peer.epoch) -gt $(value killed.peer.epoch) ]]
 result $? "--json: the newcomer's place and epoch"
 
+voxshm demo --json --backend file --file file >demo.json && [[ $(value backend) == file ]]
+result $? "--backend file"
+# Also where there is a device and we may not have it.
+voxshm demo --json --backend any --file file >demo.json && [[ $(value backend) =~ ^(file|device)$ ]]
+result $? "--backend any"
+
 : >empty
 voxshm demo --json --file empty >demo.json && [[ $(value file.bytes) == 0 ]]
 result $? "an empty file"

@@ -40,7 +40,7 @@ refused 2 "not both" voxshm send --message x @x file
 result $? "send of a message and a file"
 refused 2 '--format is native or vox, not "x"' voxshm recv --format x @x
 result $? "an unknown format"
-refused 2 '--backend is file or device, not "x"' voxshm recv --backend x @x
+refused 2 '--backend is file, device or any, not "x"' voxshm recv --backend x @x
 result $? "an unknown backend"
 for number in 0 256 x -1 1x; do
 	refused 2 "--max-guests is a number from 1 to 255" voxshm serve "--max-guests=$number"

@@ -89,7 +89,7 @@ struct voxshm_ioc_info {
 struct voxshm_ioc_create {
 	__u64 main_size;		/* bytes, allocated and charged now */
 	__u64 window_size;		/* bytes of each link's window */
-	__u64 guest_bytes;		/* limit of a guest's objects; 0: none of its own */
+	__u64 guest_bytes;		/* limit of a guest's objects; 0: only its user's */
 	__u32 guest_objects;		/* limit of their number, up to VOXSHM_OBJECTS_MAX */
 	__u32 max_guests;		/* 1..VOXSHM_GUESTS_MAX */
 	__u32 flags;			/* 0 */
@@ -161,9 +161,10 @@ struct voxshm_ioc_claim {
  *
  * A guest is WAITING until CLAIM. ENDED comes with how: DETACHED (it said so),
  * CLOSED (its descriptors are all closed, or its owner unmapped the window or
- * replaced itself by exec; the process lives), DIED (the process ended). When the
- * process ends, also after DETACHED or CLOSED, exit tells how, and the doorbell
- * is signalled again.
+ * replaced itself by exec; the process lives), DIED (the process ended), or
+ * UNCLAIMED (the ticket is gone and nobody can come any more). When the process
+ * ends, also after DETACHED or CLOSED, exit tells how, and the doorbell is
+ * signalled again.
  *
  * pid, uid and gid are the caller's view of them: 0 and the overflow ids where
  * the caller's namespaces do not know them.
@@ -179,6 +180,7 @@ enum voxshm_end_how {
 	VOXSHM_HOW_DETACHED = 1,
 	VOXSHM_HOW_CLOSED = 2,
 	VOXSHM_HOW_DIED = 3,
+	VOXSHM_HOW_UNCLAIMED = 4,
 };
 
 enum voxshm_exit {
@@ -204,8 +206,8 @@ struct voxshm_ioc_status {
 
 /*
  * OBJECT_CREATE: memory that the caller's end writes and the other one reads.
- * Either end; after CLAIM. The caller picks the number, so that both ends can
- * speak of it without a further word.
+ * The host's end, and the guest's once it is claimed. The caller picks the
+ * number, so that both ends can speak of it without a further word.
  * Errors: EEXIST (the number is taken), EINVAL, E2BIG, EDQUOT (a limit of the
  * user, or of the guest), ENOMEM, EINTR, EPIPE (the link has ended).
  */
