@@ -54,6 +54,8 @@ struct format {
 	int (*host_init)(struct voxshm_host *host, struct voxshm_error *error);
 	void (*host_goodbye)(struct voxshm_host *host);
 	void (*host_deinit)(struct voxshm_host *host);
+	/* NULL: the format has no shared pool that could grow. */
+	int (*host_grow)(struct voxshm_host *host, uint64_t bytes, struct voxshm_error *error);
 
 	/*
 	 * Host: a link at a free peer slot, and what its guest needs. The

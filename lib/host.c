@@ -134,6 +134,15 @@ void voxshm_host_free(struct voxshm_host *host)
 	free(host);
 }
 
+int voxshm_host_grow(struct voxshm_host *host, uint64_t bytes, struct voxshm_error *error)
+{
+	error_set(error, 0, "%s", "");
+	if (!host->format->host_grow)
+		return error_set(error, -EOPNOTSUPP,
+				 "only the vox format has a shared pool that grows");
+	return host->format->host_grow(host, bytes, error);
+}
+
 const char *voxshm_backend_name(const struct voxshm_host *host)
 {
 	return host->backend->name;

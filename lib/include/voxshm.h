@@ -117,6 +117,8 @@ struct voxshm_class {
  *	for the segment (kept until voxshm_host_free()); NULL means memory without
  *	a name
  * @mode: permission bits of that file; 0 means 0600
+ * @max_size: vox format only: bytes of the whole segment up to which
+ *	voxshm_host_grow() may go; 0 means that it never grows
  *
  * Zero every field you do not set; VOXSHM_CONFIG_INIT does.
  */
@@ -134,6 +136,7 @@ struct voxshm_config {
 	const struct voxshm_class *classes;
 	const char *path;
 	mode_t mode;
+	uint64_t max_size;
 };
 
 #define VOXSHM_CONFIG_INIT { .struct_size = sizeof(struct voxshm_config) }
@@ -742,6 +745,25 @@ VOXSHM_API int voxshm_host_arm(struct voxshm_host *host);
  * Return: the descriptor.
  */
 VOXSHM_API int voxshm_host_fd(const struct voxshm_host *host);
+
+/**
+ * voxshm_host_grow() - add slots to the pool that all guests of a vox segment share
+ * @host: the host
+ * @bytes: by how much the segment becomes larger: it is filled with slots in the
+ *	proportions of the configuration's classes
+ * @error: filled when it fails; may be NULL
+ *
+ * Nothing moves: views and loans stay where they are. Guests follow by
+ * themselves, and those that wait for a slot go on. The thread of
+ * voxshm_host_wait() calls it. A native link needs none of this: its memory is its own.
+ *
+ * Return: 0; -EOPNOTSUPP (the native format), -EFBIG (beyond the configuration's
+ * max_size), -EINVAL (device: too little for a slot), -EBUSY (a vox-shm guest,
+ * which cannot follow, is attached), -ENOSPC (grown too often, or the file system is
+ * full), -EDQUOT, -ENOMEM. Then nothing has changed.
+ */
+VOXSHM_API int voxshm_host_grow(struct voxshm_host *host, uint64_t bytes,
+				struct voxshm_error *error);
 
 /**
  * voxshm_backend_name() - which backend a host got

@@ -14,30 +14,48 @@ static uint64_t page_size(void)
 
 /* The segment ---------------------------------------------------------------- */
 
-/* Maps the pool as the file under a segment. Return: 0 or -errno. */
-static int map_pool(struct vox_file *file, int fd, uint64_t size)
+/* One more than are mapped was made by a growth that failed: that was the last. */
+int vox_device_add_pool(struct vox_file *file, uint64_t size)
 {
-	struct memory memory;
+	int pool = device_grow(file->device, size);
+
+	if (pool < 0)
+		return pool;
+	return (uint32_t)pool == file->pools ? 0 : -ENOSPC;
+}
+
+/* Mapped elsewhere first: what fails leaves no hole in the address space kept. */
+int vox_device_map_pool(struct vox_file *file, uint64_t offset, uint64_t size)
+{
+	struct memory pool;
 	int ret;
 
-	ret = device_map(fd, VOXSHM_OBJECT_POOL, align_up(size, page_size()),
-			 PROT_READ | PROT_WRITE, &memory);
+	ret = device_map(file->device, VOXSHM_OBJECT_POOL + file->pools, size,
+			 PROT_READ | PROT_WRITE, &pool);
 	if (ret)
+		return ret == -EINVAL || ret == -ENXIO ? -EBADMSG : ret;
+	if (mremap(pool.base, pool.size, pool.size, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   file->base + offset) == MAP_FAILED) {
+		ret = -errno;
+		memory_free(&pool);
 		return ret;
-	*file = (struct vox_file){
-		.fd = -1,
-		.base = memory.base,
-		.size = size,
-		.reserved = memory.size,
-	};
+	}
+	file->pools++;
 	return 0;
 }
 
-static int make_pool(struct vox_file *file, int fd, uint64_t size)
+static int make_file(struct vox_file *file, int fd, const struct vox_geometry *geometry)
 {
-	int pool = device_grow(fd, align_up(size, page_size()));
+	int ret;
 
-	return pool < 0 ? pool : map_pool(file, fd, size);
+	*file = VOX_FILE_NONE;
+	file->device = fd;
+	ret = vox_file_extend(file, geometry->total_size);
+	if (ret == 0)
+		ret = vox_file_map(file, geometry->total_size, geometry->max_size);
+	if (ret)
+		vox_file_deinit(file);
+	return ret;
 }
 
 int vox_device_create(struct voxshm_segment **segment, struct memory *main,
@@ -62,7 +80,7 @@ int vox_device_create(struct voxshm_segment **segment, struct memory *main,
 	ret = device_backend.segment_new(main, &needs, error);
 	if (ret)
 		return ret;
-	ret = make_pool(&file, main->fd, geometry.total_size);
+	ret = make_file(&file, main->fd, &geometry);
 	if (ret) {
 		error_errno(error, ret, "cannot make a segment of %llu bytes",
 			    (unsigned long long)geometry.total_size);
@@ -82,21 +100,22 @@ free_main:
 int vox_device_attach(struct voxshm_segment **segment, const struct invitation *invitation,
 		      struct voxshm_error *error)
 {
-	const volatile struct segment_header *header = (const void *)invitation->main.base;
-	uint64_t size = header->total_size;
-	struct vox_file file;
+	const struct segment_header *header = (const void *)invitation->main.base;
+	struct vox_file file = VOX_FILE_NONE;
+	struct vox_geometry geometry;
 	int ret;
 
-	if (size < SEGMENT_HEADER_SIZE || size > VOXSHM_SIZE_MAX)
-		return error_set(error, -EBADMSG, "segment header: total_size %llu at byte 16",
-				 (unsigned long long)size);
-	ret = map_pool(&file, device_end_fd(invitation->end), size);
-	if (ret == -EINVAL || ret == -ENXIO)
-		ret = -EBADMSG;
+	ret = vox_geometry_read_header(&geometry, header, VOXSHM_SIZE_MAX, error);
 	if (ret)
+		return ret;
+	file.device = device_end_fd(invitation->end);
+	ret = vox_file_map(&file, geometry.total_size, geometry.max_size);
+	if (ret) {
+		vox_file_deinit(&file);
 		return error_errno(error, ret, "cannot map %llu bytes of the segment",
-				   (unsigned long long)size);
-	return vox_segment_attach_in(segment, &file, error);
+				   (unsigned long long)geometry.total_size);
+	}
+	return vox_segment_attach_in(segment, &file, &geometry, error);
 }
 
 /* Ends ----------------------------------------------------------------------- */

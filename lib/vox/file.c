@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "layout.h"
-#include "vox/file.h"
+#include "vox/device.h"
 
 #define ALLOCATE_STEP (64ull << 20)
 #define MIN_ALLOCATE_STEP (64ull << 10)
@@ -154,7 +154,22 @@ int vox_file_map(struct vox_file *file, uint64_t size, uint64_t max_size)
 
 int vox_file_extend(struct vox_file *file, uint64_t size)
 {
-	return allocate(file->fd, file->size, size);
+	uint64_t begin = align_up(file->size, page_size());
+	uint64_t end = align_up(size, page_size());
+
+	if (file->device < 0)
+		return allocate(file->fd, file->size, size);
+	return end > begin ? vox_device_add_pool(file, end - begin) : 0;
+}
+
+static int map_range(struct vox_file *file, uint64_t begin, uint64_t end)
+{
+	if (file->device >= 0)
+		return vox_device_map_pool(file, begin, end - begin);
+	if (mmap(file->base + begin, end - begin, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 file->fd, (off_t)begin) == MAP_FAILED)
+		return -errno;
+	return 0;
 }
 
 /* Only whole new pages are mapped: those in use are never touched. */
@@ -162,14 +177,14 @@ int vox_file_map_more(struct vox_file *file, uint64_t size)
 {
 	uint64_t begin = align_up(file->size, page_size());
 	uint64_t end = align_up(size, page_size());
+	int ret;
 
 	if (end > file->reserved)
 		return -EFBIG;
-	if (end > begin && mmap(file->base + begin, end - begin, PROT_READ | PROT_WRITE,
-				MAP_SHARED | MAP_FIXED, file->fd, (off_t)begin) == MAP_FAILED)
-		return -errno;
-	file->size = size;
-	return 0;
+	ret = end > begin ? map_range(file, begin, end) : 0;
+	if (ret == 0)
+		file->size = size;
+	return ret;
 }
 
 void vox_file_deinit(struct vox_file *file)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vox/file.h - the file under a segment, mapped so that it can grow in place.
+ * vox/file.h - the file under a segment, mapped so that it can grow in place;
+ * or what takes its place on the device: one pool of the module's after another,
+ * mapped end to end (device.c).
  *
  * The segment owns it: descriptor, name and mapping. Address space for
  * `reserved` bytes is kept from the start; the file is mapped over the front
@@ -17,6 +19,8 @@
 
 struct vox_file {
 	int fd;			/* -1: none */
+	int device;		/* where the pools are made or mapped; borrowed; or -1 */
+	uint32_t pools;		/* how many are mapped */
 	uint8_t *base;		/* NULL: nothing reserved */
 	uint64_t size;		/* bytes mapped */
 	uint64_t reserved;	/* bytes of address space */
@@ -24,7 +28,7 @@ struct vox_file {
 	bool owned;		/* vox_file_deinit() removes the name */
 };
 
-#define VOX_FILE_NONE ((struct vox_file){ .fd = -1 })
+#define VOX_FILE_NONE ((struct vox_file){ .fd = -1, .device = -1 })
 
 /*
  * Makes a new file, or a memfd sealed against shrinking when path is NULL:

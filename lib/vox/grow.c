@@ -43,6 +43,22 @@ static int add_extent(struct voxshm_segment *segment, uint64_t offset, uint64_t 
 	return 0;
 }
 
+/* What a pool of the device's is not listed for, guests could not find. */
+static bool is_too_little(const struct voxshm_segment *segment, uint64_t new_size)
+{
+	uint64_t offset = align_up(segment->file.size, CACHE_LINE), slots = 0;
+	struct voxshm_class classes[VOX_MAX_CLASSES];
+	uint32_t i;
+
+	if (segment->file.device < 0)
+		return false;
+	if (new_size > offset)
+		vox_geometry_fit_extent(&segment->geometry, new_size - offset, classes);
+	for (i = 0; new_size > offset && i < segment->geometry.num_classes; i++)
+		slots += classes[i].slot_count;
+	return slots == 0;
+}
+
 static int grow(struct voxshm_segment *segment, uint64_t new_size, struct voxshm_error *error)
 {
 	uint64_t old_size = segment->file.size;
@@ -60,6 +76,9 @@ static int grow(struct voxshm_segment *segment, uint64_t new_size, struct voxshm
 	if (vox_pool_num_extents(&segment->pool) == VOX_MAX_EXTENTS)
 		return error_set(error, -ENOSPC, "the segment has grown %u times, the most it can",
 				 VOX_MAX_EXTENTS - 1);
+	if (is_too_little(segment, new_size))
+		return error_set(error, -EINVAL, "%llu bytes more hold no slot",
+				 (unsigned long long)(new_size - old_size));
 	if (vox_has_plain_peer(segment, 0))
 		return error_set(error, -EBUSY,
 				 "a vox-shm guest is attached, which cannot follow growth");
@@ -103,6 +122,16 @@ static int adopt_extent(struct voxshm_segment *segment, const struct vox_extent 
 	return vox_pool_add_extent(&segment->pool, segment->file.base + extent->offset, classes);
 }
 
+/* On the device an extent comes with a pool of its own, which ends where it does. */
+static int map_extent(struct vox_file *file, const struct vox_extent *extent)
+{
+	uint64_t end = extent->offset + extent->size;
+
+	if (end < extent->offset || end > file->reserved || end <= file->size)
+		return -EBADMSG;
+	return vox_file_map_more(file, end);
+}
+
 /*
  * Adds the extents that this process does not know yet, as far as they are
  * mapped: the host may list one before we load its size. Return: how many.
@@ -110,7 +139,8 @@ static int adopt_extent(struct voxshm_segment *segment, const struct vox_extent 
 static int adopt_extents(struct voxshm_segment *segment)
 {
 	const struct vox_directory *directory = vox_directory(segment);
-	uint64_t lowest = segment->geometry.total_size, size = segment->file.size;
+	uint64_t lowest = segment->geometry.total_size;
+	struct vox_file *file = &segment->file;
 	uint32_t i, count, known = vox_pool_num_extents(&segment->pool);
 	int ret;
 
@@ -123,7 +153,12 @@ static int adopt_extents(struct voxshm_segment *segment)
 		const volatile struct vox_extent *entry = &directory->extents[i];
 		struct vox_extent extent = { entry->offset, entry->size };
 
-		if (extent.offset > size || extent.size > size - extent.offset)
+		if (file->device >= 0 && i + 1 >= known) {
+			ret = map_extent(file, &extent);
+			if (ret)
+				return ret;
+		}
+		if (extent.offset > file->size || extent.size > file->size - extent.offset)
 			break;
 		ret = i + 1 < known ? 0 : adopt_extent(segment, &extent, lowest);
 		if (ret < 0)
@@ -133,6 +168,14 @@ static int adopt_extents(struct voxshm_segment *segment)
 	return (int)(vox_pool_num_extents(&segment->pool) - known);
 }
 
+bool vox_has_grown(const struct voxshm_segment *segment)
+{
+	const struct vox_directory *directory = vox_directory(segment);
+
+	return !segment->is_host && directory &&
+	       shared_load_u32(&directory->count) >= vox_pool_num_extents(&segment->pool);
+}
+
 static int remap(struct voxshm_segment *segment)
 {
 	uint64_t published = shared_load_u64(&vox_header(segment)->current_size);	/* H */
@@ -140,7 +183,7 @@ static int remap(struct voxshm_segment *segment)
 	int64_t file_size;
 	int ret;
 
-	if (grown) {
+	if (grown && segment->file.device < 0) {
 		file_size = vox_file_length(&segment->file);
 		if (file_size < 0 || published > (uint64_t)file_size)
 			return -EBADMSG;

@@ -224,6 +224,7 @@ int vox_host_init(struct voxshm_host *host, struct voxshm_error *error)
 		.classes = host->config.classes,
 		.path = host->config.path,
 		.mode = host->config.mode,
+		.max_size = host->config.max_size,
 	};
 	struct vox_host *vox;
 	int ret;
@@ -254,6 +255,21 @@ free_segment:
 	memory_free(&vox->main);
 free_vox:
 	free(vox);
+	return ret;
+}
+
+int vox_host_grow(struct voxshm_host *host, uint64_t bytes, struct voxshm_error *error)
+{
+	struct voxshm_segment *segment = vox_host(host)->segment;
+	uint64_t size = shared_load_u64(&vox_header(segment)->current_size);
+	int ret;
+
+	if (bytes > UINT64_MAX - size)
+		return error_set(error, -EFBIG, "the segment has %llu bytes, and cannot get %llu more",
+				 (unsigned long long)size, (unsigned long long)bytes);
+	ret = voxshm_segment_grow(segment, size + bytes, error);
+	if (ret == 0)
+		wake_waiters(host);
 	return ret;
 }
 

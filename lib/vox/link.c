@@ -276,6 +276,7 @@ const struct format vox_format = {
 	.host_init = vox_host_init,
 	.host_goodbye = vox_host_goodbye,
 	.host_deinit = vox_host_deinit,
+	.host_grow = vox_host_grow,
 	.link_new = vox_host_link_new,
 	.link_attached = vox_host_link_attached,
 	.link_ended = vox_host_link_ended,

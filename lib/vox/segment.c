@@ -202,7 +202,7 @@ static int attach_file(struct voxshm_segment *segment, struct voxshm_error *erro
 }
 
 int vox_segment_attach_in(struct voxshm_segment **result, struct vox_file *file,
-			  struct voxshm_error *error)
+			  const struct vox_geometry *geometry, struct voxshm_error *error)
 {
 	struct voxshm_segment *segment = segment_alloc(false);
 	int ret;
@@ -213,13 +213,11 @@ int vox_segment_attach_in(struct voxshm_segment **result, struct vox_file *file,
 		return error_errno(error, -ENOMEM, "cannot attach to the segment");
 	}
 	segment->file = *file;
-	ret = vox_geometry_read_header(&segment->geometry, vox_header(segment), file->size, error);
-	if (!ret && vox_is_plain(segment))
+	segment->geometry = *geometry;
+	if (vox_is_plain(segment))
 		ret = error_set(error, -EBADMSG, "segment header: no extension at byte 80");
-	if (!ret) {
-		segment->file.size = segment->geometry.total_size;
+	else
 		ret = attach_mapped(segment, error);
-	}
 	if (ret) {
 		voxshm_segment_free(segment);
 		return ret;

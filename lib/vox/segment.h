@@ -122,7 +122,10 @@ bool vox_has_plain_peer(const struct voxshm_segment *segment, uint32_t except);
 int vox_segment_create_in(struct voxshm_segment **result, struct vox_file *file,
 			  const struct voxshm_segment_config *config, struct voxshm_error *error);
 int vox_segment_attach_in(struct voxshm_segment **result, struct vox_file *file,
-			  struct voxshm_error *error);
+			  const struct vox_geometry *geometry, struct voxshm_error *error);
+
+/* Has the host listed extents that this guest does not know yet? */
+bool vox_has_grown(const struct voxshm_segment *segment);
 
 /* Recovery --------------------------------------------------------------------- */
 

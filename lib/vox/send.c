@@ -400,7 +400,8 @@ bool vox_writable(struct voxshm_link *link)
 		       vox_ring_place(&vox->producer, vox->lack_size) >= 0;
 	case VOX_LACK_SLOT:
 		return vox_pool_available(&vox->segment->pool, vox->lack_size,
-					  usable_extents(vox));
+					  usable_extents(vox)) ||
+		       vox_has_grown(vox->segment);
 	case VOX_LACK_MAPPING:
 		return native_mapping_available(&vox->mappings.ours);
 	case VOX_LACK_CONTROL:

@@ -150,6 +150,7 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 int vox_host_init(struct voxshm_host *host, struct voxshm_error *error);
 void vox_host_goodbye(struct voxshm_host *host);
 void vox_host_deinit(struct voxshm_host *host);
+int vox_host_grow(struct voxshm_host *host, uint64_t bytes, struct voxshm_error *error);
 int vox_host_link_new(struct voxshm_host *host, struct voxshm_link **link,
 		      struct invitation *invitation, struct voxshm_error *error);
 void vox_host_link_attached(struct voxshm_link *link);
