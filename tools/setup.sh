@@ -7,6 +7,7 @@
 #   tools/setup.sh build check    and to run the tests
 #   tools/setup.sh build kmod     to build and check the kernel module
 #   tools/setup.sh build vm       to run the module in a virtual machine
+#   tools/setup.sh build debug    to build a kernel that checks itself
 #
 # Does nothing, and needs no root, when all of them are there.
 set -euo pipefail
@@ -45,6 +46,14 @@ udev              its device manager, to try the rule with
 kmod              its modprobe, and depmod, which makes the list that modprobe reads
 cpio              packs its file system
 "
+debug_packages="
+linux-source-6.1  the kernel's source
+bc                its build
+bison             its configuration
+flex              its configuration
+libelf-dev        objtool, a part of its build
+xz-utils          unpacks it
+"
 
 installed() {
 	dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
@@ -68,7 +77,8 @@ for purpose; do
 	check) add_missing <<<"$check_packages" ;;
 	kmod) add_missing <<<"$kmod_packages" ;;
 	vm) add_missing <<<"$vm_packages" ;;
-	*) echo "usage: $0 [build] [check] [kmod] [vm]" >&2; exit 2 ;;
+	debug) add_missing <<<"$debug_packages" ;;
+	*) echo "usage: $0 [build] [check] [kmod] [vm] [debug]" >&2; exit 2 ;;
 	esac
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
