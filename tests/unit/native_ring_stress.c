@@ -173,7 +173,7 @@ FIXTURE_VARIANT(stress) {
 	uint64_t messages;
 };
 
-FIXTURE_VARIANT_ADD(stress, smallest) { 192, 0, 10000000 };
+FIXTURE_VARIANT_ADD(stress, smallest) { 192, 0, 2000000 };
 FIXTURE_VARIANT_ADD(stress, small) { 320, 0, 200000 };
 FIXTURE_VARIANT_ADD(stress, small_any_order) { 448, 2, 200000 };
 FIXTURE_VARIANT_ADD(stress, page_any_order) { 4096, 15, 200000 };
