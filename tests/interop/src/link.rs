@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+//! A link of the crate's, and traffic over it.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use vox_shm::{ShmLink, ShmLinkRx, ShmLinkTx};
+use vox_types::{Backing, Link, LinkRx, LinkTx, LinkTxPermit, WriteSlot};
+
+use crate::traffic::{Digest, Traffic, mix};
+
+pub struct Ends {
+	pub tx: ShmLinkTx,
+	pub rx: ShmLinkRx,
+}
+
+impl Ends {
+	pub fn new(link: ShmLink) -> Self {
+		let (tx, rx) = link.split();
+		Self { tx, rx }
+	}
+}
+
+/// Sends one message. The crate does not wait for a slot: its users try again.
+pub async fn send(tx: &ShmLinkTx, size: usize, fill: impl Fn(&mut [u8])) -> Result<(), String> {
+	loop {
+		let permit = tx
+			.reserve()
+			.await
+			.map_err(|error| format!("reserve: {error}"))?;
+		match permit.alloc(size) {
+			Ok(mut slot) => {
+				fill(slot.as_mut_slice());
+				slot.commit();
+				return Ok(());
+			}
+			Err(error) if error.kind() == ErrorKind::WouldBlock => {
+				tokio::time::sleep(Duration::from_micros(100)).await;
+			}
+			Err(error) => return Err(format!("alloc {size}: {error}")),
+		}
+	}
+}
+
+pub async fn send_all(tx: &ShmLinkTx, traffic: &Traffic) -> Result<Digest, String> {
+	let mut digest = Digest::default();
+	let mut copy = Vec::new();
+
+	for index in 0..traffic.count {
+		copy.resize(traffic.size(index), 0);
+		traffic.fill(index, &mut copy);
+		send(tx, copy.len(), |data| data.copy_from_slice(&copy))
+			.await
+			.map_err(|error| format!("message {index}: {error}"))?;
+		digest.add(&copy);
+	}
+	Ok(digest)
+}
+
+/// Receives one message; an error when the peer has ended.
+pub async fn recv(rx: &mut ShmLinkRx) -> Result<Backing, String> {
+	match rx.recv().await {
+		Ok(Some(message)) => Ok(message),
+		Ok(None) => Err("the peer has ended".to_string()),
+		Err(error) => Err(error.to_string()),
+	}
+}
+
+/// Keeps the last `hold` messages borrowed, and gives them back in any order.
+pub async fn recv_all(
+	rx: &mut ShmLinkRx,
+	traffic: &Traffic,
+	hold: usize,
+) -> Result<Digest, String> {
+	let mut digest = Digest::default();
+	let mut held: Vec<(u64, Backing)> = Vec::new();
+
+	for index in 0..traffic.count {
+		let message = recv(rx)
+			.await
+			.map_err(|error| format!("message {index}: {error}"))?;
+		traffic.check(index, message.as_bytes())?;
+		digest.add(message.as_bytes());
+		held.push((index, message));
+		if held.len() > hold {
+			let (old, message) = held.swap_remove(mix(index) as usize % held.len());
+			traffic.check(old, message.as_bytes())
+				.map_err(|error| format!("while borrowed: {error}"))?;
+		}
+	}
+	Ok(digest)
+}
+
+/// Sends every message back, until that many have come.
+pub async fn echo(ends: &mut Ends, count: u64) -> Result<Digest, String> {
+	let mut digest = Digest::default();
+
+	for _ in 0..count {
+		let message = recv(&mut ends.rx).await?;
+		let bytes = message.as_bytes();
+		send(&ends.tx, bytes.len(), |data| data.copy_from_slice(bytes)).await?;
+		digest.add(bytes);
+	}
+	Ok(digest)
+}
