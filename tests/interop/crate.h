@@ -227,6 +227,15 @@ static inline void join(struct __test_metadata *_metadata, struct joined *joined
 	}
 }
 
+/* Our end and the crate's program go; the host stays. */
+static inline void part_end(struct joined *joined)
+{
+	voxshm_link_close(joined->link);
+	joined->link = NULL;
+	if (joined->host)
+		crate_kill(&joined->crate);
+}
+
 static inline void part(struct joined *joined)
 {
 	if (joined->host)
@@ -237,6 +246,12 @@ static inline void part(struct joined *joined)
 	directory_remove(joined);
 }
 
+/* Tests run for both; `our_host` is in the variant. */
+#define EITHER_IS_HOST(fixture)								\
+	FIXTURE_VARIANT(fixture) { bool our_host; };					\
+	FIXTURE_VARIANT_ADD(fixture, our_host) { .our_host = true };			\
+	FIXTURE_VARIANT_ADD(fixture, crates_host) { .our_host = false }
+
 #define VOX_CONFIG(...)									\
 	((struct voxshm_config){ .struct_size = sizeof(struct voxshm_config),		\
 				 .format = VOXSHM_FORMAT_VOX,				\
@@ -245,36 +260,42 @@ static inline void part(struct joined *joined)
 /* Traffic between both ---------------------------------------------------------------- */
 
 static inline void send_to_crate(struct __test_metadata *_metadata, struct joined *joined,
-				 const struct traffic *traffic, unsigned int hold)
+				 const struct traffic *traffic, struct manner manner)
 {
 	struct digest digest = { 0 };
 	char text[128];
 
-	crate_say(&joined->crate, "recv " TRAFFIC_FORMAT " %u", TRAFFIC_WORDS(traffic), hold);
+	crate_say(&joined->crate, "recv " TRAFFIC_FORMAT " %u %u", TRAFFIC_WORDS(traffic),
+		  manner.hold, manner.pause);
 	EXPECT_EQ(0, traffic_send(joined->link, traffic, &digest));
 	ASSERT_STREQ(digest_text(&digest, text), crate_hear(&joined->crate));
 }
 
 static inline void recv_from_crate(struct __test_metadata *_metadata, struct joined *joined,
-				   const struct traffic *traffic, unsigned int hold)
+				   const struct traffic *traffic, struct manner manner)
 {
 	struct digest digest = { 0 };
 	char text[128];
 
 	crate_say(&joined->crate, "send " TRAFFIC_FORMAT, TRAFFIC_WORDS(traffic));
-	EXPECT_EQ(0, traffic_recv(joined->link, traffic, hold, &digest));
+	EXPECT_EQ(0, traffic_recv(joined->link, traffic, manner, &digest));
 	ASSERT_STREQ(digest_text(&digest, text), crate_hear(&joined->crate));
 }
 
-/* Both, as the only traffic of a test that is about something else. */
+/* First all one way, then all the other. */
 static inline void exchange(struct __test_metadata *_metadata, struct joined *joined,
-			    uint64_t count)
+			    const struct traffic *traffic, struct manner manner)
 {
-	struct traffic traffic = { .seed = 1, .count = count, .max = 4 * KIB };
+	send_to_crate(_metadata, joined, traffic, manner);
+	recv_from_crate(_metadata, joined, traffic, manner);
+}
 
-	send_to_crate(_metadata, joined, &traffic, 0);
-	traffic.seed = 2;
-	recv_from_crate(_metadata, joined, &traffic, 0);
+/* What a test sends that is about something else: MANY messages, inline and in slots. */
+static inline void exchange_many(struct __test_metadata *_metadata, struct joined *joined)
+{
+	static const struct traffic traffic = { .seed = 1, .count = MANY / 2, .max = 1000 };
+
+	exchange(_metadata, joined, &traffic, (struct manner){ 0 });
 }
 
 #endif

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <voxshm.h>
 
 #define KIB 1024u
@@ -25,8 +26,8 @@
 #define MANY 100000u
 
 /*
- * `count` messages of up to `max` bytes; of each `every` one (0: none) is
- * larger, the first of these exactly `large` bytes.
+ * `count` messages of up to `max` bytes. Each `every` one (0: none) is larger,
+ * the first of these exactly `large` bytes; 1: all are.
  */
 struct traffic {
 	uint64_t seed, count, max, every, large;
@@ -60,7 +61,7 @@ static inline size_t traffic_size(const struct traffic *traffic, uint64_t index)
 
 	random >>= 32;
 	if (traffic->every && index % traffic->every == traffic->every - 1)
-		return index / traffic->every == 0 ? traffic->large :
+		return index / traffic->every == 0 || traffic->every == 1 ? traffic->large :
 			traffic->max + 1 + random % smaller(MIB, traffic->large - traffic->max);
 	if (kind < 700)
 		return smaller(random % 65, traffic->max);
@@ -169,11 +170,17 @@ static inline int traffic_send(struct voxshm_link *link, const struct traffic *t
 #define MAX_HELD 64u
 
 /*
- * Receives all, with the last `hold` (at most MAX_HELD) borrowed, given back in
- * any order. Return: 0, -ENOMSG for wrong bytes, or the first error.
+ * How a receiver behaves: it keeps the last `hold` (at most MAX_HELD) messages
+ * borrowed and gives them back in any order; after each `pause` messages (0:
+ * none) it sleeps for a millisecond.
  */
+struct manner {
+	unsigned int hold, pause;
+};
+
+/* Receives all. Return: 0, -ENOMSG for wrong bytes, or the first error. */
 static inline int traffic_recv(struct voxshm_link *link, const struct traffic *traffic,
-			       unsigned int hold, struct digest *digest)
+			       struct manner manner, struct digest *digest)
 {
 	struct { struct voxshm_view view; uint64_t index; } held[MAX_HELD + 1], *old;
 	unsigned int num_held = 0;
@@ -193,7 +200,9 @@ static inline int traffic_recv(struct voxshm_link *link, const struct traffic *t
 			held[num_held++].index = i;
 			if (digest)
 				digest_add(digest, view->data, view->size);
-			if (num_held <= hold)
+			if (manner.pause && i % manner.pause == manner.pause - 1)
+				usleep(1000);
+			if (num_held <= manner.hold)
 				continue;
 		}
 		old = &held[mix(i) % num_held];

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use vox_shm::{ShmLink, ShmLinkRx, ShmLinkTx};
 use vox_types::{Backing, Link, LinkRx, LinkTx, LinkTxPermit, WriteSlot};
 
@@ -66,11 +67,19 @@ pub async fn recv(rx: &mut ShmLinkRx) -> Result<Backing, String> {
 	}
 }
 
-/// Keeps the last `hold` messages borrowed, and gives them back in any order.
+/// How a receiver behaves: it keeps the last `hold` messages borrowed, and
+/// gives them back in any order; after each `pause` messages (0: none) it
+/// sleeps for a millisecond.
+#[derive(Clone, Copy)]
+pub struct Manner {
+	pub hold: usize,
+	pub pause: u64,
+}
+
 pub async fn recv_all(
 	rx: &mut ShmLinkRx,
 	traffic: &Traffic,
-	hold: usize,
+	manner: Manner,
 ) -> Result<Digest, String> {
 	let mut digest = Digest::default();
 	let mut held: Vec<(u64, Backing)> = Vec::new();
@@ -82,7 +91,10 @@ pub async fn recv_all(
 		traffic.check(index, message.as_bytes())?;
 		digest.add(message.as_bytes());
 		held.push((index, message));
-		if held.len() > hold {
+		if manner.pause != 0 && index % manner.pause == manner.pause - 1 {
+			tokio::time::sleep(Duration::from_millis(1)).await;
+		}
+		if held.len() > manner.hold {
 			let (old, message) = held.swap_remove(mix(index) as usize % held.len());
 			traffic.check(old, message.as_bytes())
 				.map_err(|error| format!("while borrowed: {error}"))?;
@@ -102,4 +114,28 @@ pub async fn echo(ends: &mut Ends, count: u64) -> Result<Digest, String> {
 		digest.add(bytes);
 	}
 	Ok(digest)
+}
+
+/// Sends messages of one size until there is no room. Answer: how many, and
+/// what was missing.
+pub async fn fill(tx: &ShmLinkTx, traffic: &Traffic) -> Result<String, String> {
+	for index in 0.. {
+		let Ok(permit) = timeout(Duration::from_millis(200), tx.reserve()).await else {
+			return Ok(format!("{index} ring"));
+		};
+		match permit
+			.map_err(|error| error.to_string())?
+			.alloc(traffic.size(index))
+		{
+			Ok(mut slot) => {
+				traffic.fill(index, slot.as_mut_slice());
+				slot.commit();
+			}
+			Err(error) if error.kind() == ErrorKind::WouldBlock => {
+				return Ok(format!("{index} pool"));
+			}
+			Err(error) => return Err(error.to_string()),
+		}
+	}
+	unreachable!()
 }

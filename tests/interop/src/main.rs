@@ -7,8 +7,10 @@
 //! of a link at a time, as host or as guest. Everything is done through the
 //! public interface of the published crates.
 
+mod bootstrap;
 mod link;
 mod peer;
+mod segment;
 mod traffic;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,80 +1,49 @@
 // SPDX-License-Identifier: MIT
 //! The commands.
 
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use shm_primitives::bootstrap::{
-	BootstrapStatus, decode_request, encode_request, recv_response_unix, send_response_unix,
-};
 use shm_primitives::{FileCleanup, PeerId};
-use vox_shm::bootstrap::guest_link_from_raw;
-use vox_shm::{HostHub, Segment, SegmentConfig, SizeClassConfig};
+use vox_shm::{Segment, SegmentConfig, SizeClassConfig};
 
-use crate::link::{self, Ends};
-use crate::traffic::{Traffic, Words};
+use crate::bootstrap::{self, Door};
+use crate::link::{self, Ends, Manner};
+use crate::segment;
+use crate::traffic::{Traffic, Words, text};
 
 #[derive(Default)]
 pub struct Peer {
 	segment: Option<Arc<Segment>>,
-	listener: Option<UnixListener>,
+	door: Option<Door>,
 	ends: Option<Ends>,
-}
-
-pub fn text(error: impl std::fmt::Display) -> String {
-	error.to_string()
-}
-
-fn peer_id(words: &mut Words) -> Result<PeerId, String> {
-	PeerId::new(words.number()?).ok_or("0 is no guest".to_string())
+	/// Ours, as a guest.
+	id: Option<PeerId>,
 }
 
 impl Peer {
 	pub async fn obey(&mut self, line: &str) -> Result<String, String> {
 		let mut words = Words::new(line);
+		let command = words.word()?;
 
-		match words.word()? {
+		if let Some(segment) = &self.segment
+			&& let Some(answer) = segment::obey(segment, command, &mut words)
+		{
+			return answer;
+		}
+		match command {
 			"create" => self.create(&mut words),
 			"attach" => self.attach(words.word()?),
-			"drop" => {
-				self.ends = None;
-				self.segment = None;
-				self.listener = None;
+			"detach" => Ok(self.detach()),
+			"sleep" => {
+				tokio::time::sleep(Duration::from_millis(words.number()?)).await;
 				Ok(String::new())
 			}
-			"listen" => {
-				let listener = UnixListener::bind(words.word()?).map_err(text)?;
-				self.listener = Some(listener);
-				Ok(String::new())
-			}
-			"accept" => self.accept(),
-			"connect" => self.connect(&mut words),
-			"inherit" => self.inherit(),
-			"send" => {
-				let traffic = Traffic::parse(&mut words)?;
-				link::send_all(&self.ends()?.tx, &traffic).await.map(text)
-			}
-			"recv" => {
-				let traffic = Traffic::parse(&mut words)?;
-				let hold = words.number()?;
-				link::recv_all(&mut self.ends()?.rx, &traffic, hold)
-					.await
-					.map(text)
-			}
-			"echo" => link::echo(self.ends()?, words.number()?).await.map(text),
-			"end" => self.end().await,
-			_ => Err(format!("unknown command: {line}")),
+			"listen" | "accept" | "refuse" | "answer" => self.host(command, &mut words),
+			"connect" | "request" | "inherit" => self.guest(command, &mut words),
+			_ => self.link(command, &mut words).await,
 		}
-	}
-
-	fn segment(&self) -> Result<&Arc<Segment>, String> {
-		self.segment.as_ref().ok_or("no segment".to_string())
-	}
-
-	fn ends(&mut self) -> Result<&mut Ends, String> {
-		self.ends.as_mut().ok_or("no link".to_string())
 	}
 
 	/// create PATH GUESTS CAPACITY MAX_PAYLOAD THRESHOLD HEARTBEAT {SIZE COUNT}
@@ -111,116 +80,104 @@ impl Peer {
 		Ok(String::new())
 	}
 
-	/// Lets one guest in. Answer: its peer id and what it asked.
-	fn accept(&mut self) -> Result<String, String> {
-		let listener = self.listener.as_ref().ok_or("not listening")?;
-		let (socket, _) = listener.accept().map_err(text)?;
-		let frame = read_frame(&socket)?;
-		let request = decode_request(&frame).map_err(text)?;
-		let segment = self.segment()?.clone();
-		let hub = HostHub::new(segment.clone());
-		let path = segment.path().to_str().ok_or("path")?.as_bytes();
-		let prepared = hub.prepare_bootstrap_success(path).map_err(text)?;
-
-		prepared.send_success_unix(socket.as_raw_fd(), &segment)
-			.map_err(text)?;
-		let peer = prepared.peer_id().get();
-		self.ends = Some(Ends::new(prepared.host_peer.into_link().map_err(text)?));
-		Ok(format!("{peer} {}", String::from_utf8_lossy(request.sid)))
+	/// Lets go of link and segment, and says nothing of it.
+	fn detach(&mut self) -> String {
+		self.ends = None;
+		self.segment = None;
+		String::new()
 	}
 
-	/// connect SOCKET SESSION: asks a host to be let in.
-	fn connect(&mut self, words: &mut Words) -> Result<String, String> {
-		use std::io::Write;
-
-		let mut socket = UnixStream::connect(words.word()?).map_err(text)?;
-		let session = words.optional().unwrap_or("");
-		let request = encode_request(session.as_bytes()).map_err(text)?;
-
-		socket.write_all(&request).map_err(text)?;
-		self.join(socket.as_raw_fd())
-	}
-
-	/// Claims the ticket that voxshm_host_spawn() left in the environment.
-	fn inherit(&mut self) -> Result<String, String> {
-		let ticket = std::env::var("VOXSHM_TICKET").map_err(text)?;
-		let fd: RawFd = ticket.parse().map_err(text)?;
-		// SAFETY: the environment says that it is ours.
-		let ticket = unsafe { OwnedFd::from_raw_fd(fd) };
-
-		self.join(ticket.as_raw_fd())
-	}
-
-	/// Takes a host's response. Answer: the peer id and the segment's path.
-	fn join(&mut self, socket: RawFd) -> Result<String, String> {
-		let received = recv_response_unix(socket).map_err(text)?;
-		let payload = String::from_utf8_lossy(&received.response.payload).into_owned();
-
-		let Some(fds) = received.fds else {
-			return Err(format!("refused: {payload}"));
-		};
-		let peer = u8::try_from(received.response.peer_id)
-			.ok()
-			.and_then(PeerId::new)
-			.ok_or("no such peer id")?;
-		let segment = Arc::new(Segment::attach(Path::new(&payload)).map_err(text)?);
-		let control = fds.mmap_control_fd;
-		let sender = control.try_clone().map_err(text)?;
-		// SAFETY: the descriptors were received just now.
-		let link = unsafe {
-			guest_link_from_raw(
-				segment.clone(),
-				peer,
-				fds.doorbell_fd.into_raw_fd(),
-				control.into_raw_fd(),
-				sender.into_raw_fd(),
-				true,
-			)
-		};
-		self.ends = Some(Ends::new(link.map_err(text)?));
-		self.segment = Some(segment);
-		Ok(format!("{} {payload}", peer.get()))
-	}
-
-	/// Waits for the peer's end. Answer: how it looked.
-	async fn end(&mut self) -> Result<String, String> {
-		match link::recv(&mut self.ends()?.rx).await {
-			Ok(message) => {
-				Err(format!("a message of {} bytes", message.as_bytes().len()))
+	fn host(&mut self, command: &str, words: &mut Words) -> Result<String, String> {
+		if command == "listen" {
+			self.door = Some(Door::new(words.word()?)?);
+			return Ok(String::new());
+		}
+		let door = self.door.as_ref().ok_or("not listening")?;
+		match command {
+			"accept" => {
+				let segment = self.segment.as_ref().ok_or("no segment")?;
+				let (link, session) = door.accept(segment)?;
+				self.ends = Some(Ends::new(link));
+				Ok(session)
 			}
-			Err(error) => Ok(error),
+			"refuse" => door.refuse(words.number()?, &words.rest()),
+			_ => door.answer(words.word()?),
 		}
 	}
-}
 
-/// The bytes of a request: what it declares, or all that came before a hang-up.
-fn read_frame(mut socket: &UnixStream) -> Result<Vec<u8>, String> {
-	use std::io::Read;
-
-	let mut frame = Vec::new();
-	let mut bytes = [0u8; 4096];
-
-	loop {
-		let size = socket.read(&mut bytes).map_err(text)?;
-		frame.extend_from_slice(&bytes[..size]);
-		let declared = match frame.get(4..6) {
-			Some(length) => 6 + u16::from_le_bytes([length[0], length[1]]) as usize,
-			None => usize::MAX,
+	fn guest(&mut self, command: &str, words: &mut Words) -> Result<String, String> {
+		let guest = match command {
+			"connect" => {
+				bootstrap::connect(words.word()?, words.optional().unwrap_or(""))?
+			}
+			"request" => bootstrap::request(words.word()?, words.word()?)?,
+			_ => bootstrap::inherit()?,
 		};
-		if size == 0 || frame.len() >= declared {
-			return Ok(frame);
+		let answer = format!("{} {}", guest.id.get(), guest.segment.path().display());
+
+		self.segment = Some(guest.segment);
+		self.ends = Some(Ends::new(guest.link));
+		self.id = Some(guest.id);
+		Ok(answer)
+	}
+
+	async fn link(&mut self, command: &str, words: &mut Words<'_>) -> Result<String, String> {
+		let ends = self
+			.ends
+			.as_mut()
+			.ok_or(format!("no link for: {command}"))?;
+
+		match command {
+			"send" => link::send_all(&ends.tx, &Traffic::parse(words)?)
+				.await
+				.map(text),
+			"fill" => link::fill(&ends.tx, &Traffic::parse(words)?).await,
+			"recv" => {
+				let traffic = Traffic::parse(words)?;
+				link::recv_all(&mut ends.rx, &traffic, manner(words)?)
+					.await
+					.map(text)
+			}
+			"both" => {
+				let (out, back) = (Traffic::parse(words)?, Traffic::parse(words)?);
+				let recv = link::recv_all(&mut ends.rx, &back, manner(words)?);
+				let (sent, received) =
+					tokio::join!(link::send_all(&ends.tx, &out), recv);
+				Ok(format!("{}, {}", sent?, received?))
+			}
+			"echo" => link::echo(ends, words.number()?).await.map(text),
+			"end" => match link::recv(&mut ends.rx).await {
+				Ok(message) => {
+					Err(format!("{} bytes came", message.as_bytes().len()))
+				}
+				Err(error) => Ok(error),
+			},
+			"counts" => {
+				let (tx, rx) = (ends.tx.stats(), ends.rx.stats());
+				Ok(format!(
+					"sent {} {} {} received {} {} {}",
+					tx.inline_sends,
+					tx.slot_ref_sends,
+					tx.mmap_ref_sends,
+					rx.inline_recvs,
+					rx.slot_ref_recvs,
+					rx.mmap_ref_recvs
+				))
+			}
+			"leave" => {
+				let (segment, id) = (self.segment.as_ref(), self.id.take());
+				segment.ok_or("no segment")?
+					.detach_peer(id.ok_or("no guest")?);
+				Ok(self.detach())
+			}
+			_ => Err(format!("unknown command: {command}")),
 		}
 	}
 }
 
-#[allow(dead_code)]
-fn refuse(socket: &UnixStream, reason: &str) -> Result<(), String> {
-	send_response_unix(
-		socket.as_raw_fd(),
-		BootstrapStatus::Error,
-		0,
-		reason.as_bytes(),
-		None,
-	)
-	.map_err(text)
+fn manner(words: &mut Words) -> Result<Manner, String> {
+	Ok(Manner {
+		hold: words.number()?,
+		pause: words.number()?,
+	})
 }

@@ -26,8 +26,8 @@ impl<'a> Words<'a> {
 		self.0.next()
 	}
 
-	pub fn rest(&mut self) -> Vec<&'a str> {
-		self.0.by_ref().collect()
+	pub fn rest(&mut self) -> String {
+		self.0.by_ref().collect::<Vec<_>>().join(" ")
 	}
 }
 
@@ -38,8 +38,8 @@ pub fn mix(value: u64) -> u64 {
 	value ^ value >> 31
 }
 
-/// `count` messages of up to `max` bytes; of each `every` one is larger, the
-/// first of these exactly `large` bytes.
+/// `count` messages of up to `max` bytes. Each `every` one (0: none) is larger,
+/// the first of these exactly `large` bytes; 1: all are.
 #[derive(Clone, Copy)]
 pub struct Traffic {
 	pub seed: u64,
@@ -66,7 +66,7 @@ impl Traffic {
 		let random = random >> 32;
 
 		let size = if self.every != 0 && index % self.every == self.every - 1 {
-			if index / self.every == 0 {
+			if index / self.every == 0 || self.every == 1 {
 				self.large
 			} else {
 				self.max + 1 + random % (1 << 20).min(self.large - self.max)
@@ -148,4 +148,9 @@ impl std::fmt::Display for Digest {
 			self.messages, self.bytes, self.hash
 		)
 	}
+}
+
+/// An answer, of whatever can be written.
+pub fn text(thing: impl std::fmt::Display) -> String {
+	thing.to_string()
 }
