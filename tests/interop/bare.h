@@ -29,17 +29,25 @@ static inline uint32_t bare_self(const struct bare *bare, bool sends)
 	return (bare->direction == VOXSHM_GUEST_TO_HOST) == sends ? bare->peer : VOXSHM_PEER_HOST;
 }
 
+/* Spins, and now and then lets others run. Return: is it time to give up? */
+static inline bool bare_pause(unsigned int *tries, int64_t until)
+{
+	if (++*tries % 256)
+		return false;
+	sched_yield();
+	return now_ns() > until;
+}
+
 /* Return: 0 or the first error, -ETIMEDOUT when nothing moves. */
 static inline int bare_grant(struct voxshm_segment_ring *ring, uint32_t size, void **data)
 {
 	int64_t until = now_ns() + PATIENCE;
+	unsigned int tries = 0;
 	int ret;
 
-	while ((ret = voxshm_segment_ring_grant(ring, size, data)) == -EAGAIN) {
-		if (now_ns() > until)
+	while ((ret = voxshm_segment_ring_grant(ring, size, data)) == -EAGAIN)
+		if (bare_pause(&tries, until))
 			return -ETIMEDOUT;
-		sched_yield();
-	}
 	return ret;
 }
 
@@ -48,16 +56,15 @@ static inline int bare_send_slot(const struct bare *bare, struct voxshm_segment_
 {
 	int64_t until = now_ns() + PATIENCE;
 	uint32_t self = bare_self(bare, true);
+	unsigned int tries = 0;
 	struct voxshm_slot slot;
 	uint8_t *data;
 	void *entry;
 	int ret;
 
-	while ((ret = voxshm_segment_slot_alloc(bare->segment, self, PREFIX + size, &slot))) {
-		if (ret != -EAGAIN || now_ns() > until)
+	while ((ret = voxshm_segment_slot_alloc(bare->segment, self, PREFIX + size, &slot)))
+		if (ret != -EAGAIN || bare_pause(&tries, until))
 			return ret;
-		sched_yield();
-	}
 	data = voxshm_segment_slot_data(bare->segment, &slot, NULL);
 	memcpy(data, &size, PREFIX);
 	memcpy(data + PREFIX, bytes, size);
@@ -112,13 +119,12 @@ static inline int bare_produce(const struct bare *bare, const struct traffic *tr
 static inline ssize_t bare_read(struct voxshm_segment_ring *ring, const void **data)
 {
 	int64_t until = now_ns() + PATIENCE;
+	unsigned int tries = 0;
 	ssize_t ret;
 
-	while ((ret = voxshm_segment_ring_read(ring, data)) == 0) {
-		if (now_ns() > until)
+	while ((ret = voxshm_segment_ring_read(ring, data)) == 0)
+		if (bare_pause(&tries, until))
 			return -ETIMEDOUT;
-		sched_yield();
-	}
 	return ret;
 }
 

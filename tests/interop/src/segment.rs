@@ -9,6 +9,15 @@ use vox_shm::{Segment, SegmentLayout, SizeClassConfig, VarSlotPool};
 
 use crate::traffic::{Digest, Traffic, Words};
 
+/// Spins, and now and then lets others run.
+fn pause(tries: &mut u32) {
+	*tries = tries.wrapping_add(1);
+	match *tries % 256 {
+		0 => std::thread::yield_now(),
+		_ => std::hint::spin_loop(),
+	}
+}
+
 const PREFIX: usize = 4;
 
 fn peer_id(words: &mut Words) -> Result<PeerId, String> {
@@ -172,6 +181,7 @@ fn produce(segment: &Segment, words: &mut Words) -> Result<String, String> {
 	let owner = if up { peer.get() } else { 0 };
 	let (mut producer, _) = ring.split();
 	let mut digest = Digest::default();
+	let mut tries = 0;
 	let mut copy = Vec::new();
 
 	for index in 0..traffic.count {
@@ -180,7 +190,7 @@ fn produce(segment: &Segment, words: &mut Words) -> Result<String, String> {
 		digest.add(&copy);
 		if copy.len() <= segment.header().effective_inline_threshold() as usize {
 			while framing::write_inline(&mut producer, &copy).is_err() {
-				std::thread::yield_now();
+				pause(&mut tries);
 			}
 			continue;
 		}
@@ -190,7 +200,7 @@ fn produce(segment: &Segment, words: &mut Words) -> Result<String, String> {
 				.allocate((PREFIX + copy.len()) as u32, owner)
 			{
 				Some(slot) => break slot,
-				None => std::thread::yield_now(),
+				None => pause(&mut tries),
 			}
 		};
 		// SAFETY: the slot was allocated just now, and nobody else knows it.
@@ -198,7 +208,7 @@ fn produce(segment: &Segment, words: &mut Words) -> Result<String, String> {
 		data[..PREFIX].copy_from_slice(&(copy.len() as u32).to_le_bytes());
 		data[PREFIX..PREFIX + copy.len()].copy_from_slice(&copy);
 		while framing::write_slot_ref(&mut producer, &slot).is_err() {
-			std::thread::yield_now();
+			pause(&mut tries);
 		}
 	}
 	Ok(digest.to_string())
@@ -210,12 +220,13 @@ fn consume(segment: &Segment, words: &mut Words) -> Result<String, String> {
 	let traffic = Traffic::parse(words)?;
 	let (_, mut consumer) = ring.split();
 	let mut digest = Digest::default();
+	let mut tries = 0;
 
 	for index in 0..traffic.count {
 		let frame = loop {
 			match framing::read_frame(&mut consumer) {
 				Some(frame) => break frame,
-				None => std::thread::yield_now(),
+				None => pause(&mut tries),
 			}
 		};
 		match frame {
