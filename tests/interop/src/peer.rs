@@ -143,7 +143,16 @@ impl Peer {
 				let recv = link::recv_all(&mut ends.rx, &back, manner(words)?);
 				let (sent, received) =
 					tokio::join!(link::send_all(&ends.tx, &out), recv);
-				Ok(format!("{}, {}", sent?, received?))
+				match (sent, received) {
+					(Ok(sent), Ok(received)) => {
+						Ok(format!("{sent}, {received}"))
+					}
+					(sent, received) => Err(format!(
+						"sending: {}, receiving: {}",
+						sent.map_or_else(|error| error, text),
+						received.map_or_else(|error| error, text)
+					)),
+				}
 			}
 			"echo" => link::echo(ends, words.number()?).await.map(text),
 			"end" => match link::recv(&mut ends.rx).await {
