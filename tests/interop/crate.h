@@ -187,13 +187,17 @@ static inline const char *crate_create(struct crate *crate, const char *path,
 static inline void join_our_host(struct __test_metadata *_metadata, struct joined *joined)
 {
 	struct voxshm_error error = { "" };
+	struct voxshm_status status;
 	int ticket = -1;
+	char expected[16];
 
 	ASSERT_EQ(0, voxshm_host_ticket(joined->host, &ticket, &joined->link, &error))
 		TH_LOG("%s", error.text);
 	crate_start(&joined->crate, ticket);
 	close(ticket);
-	ASSERT_EQ(0, strncmp(ask(&joined->crate, "inherit"), "1 /", 3))
+	voxshm_link_status(joined->link, &status);
+	snprintf(expected, sizeof(expected), "%u /", status.peer_id);
+	ASSERT_EQ(0, strncmp(expected, ask(&joined->crate, "inherit"), strlen(expected)))
 		TH_LOG("%s", joined->crate.answer);
 }
 

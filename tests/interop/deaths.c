@@ -16,23 +16,20 @@
 static const struct voxshm_class classes[] = { { 1024, 48 }, { 16384, 24 } };
 #define SLOTS (48u + 24u)
 
-FIXTURE(deaths)
-{
+/* A host, and somebody who counts the slots. */
+struct scene {
 	struct joined joined;
-	struct voxshm_segment *observer;	/* who counts the slots */
+	struct voxshm_segment *observer;
 };
-EITHER_IS_HOST(deaths);
 
-FIXTURE_SETUP(deaths)
+static void scene_open(struct __test_metadata *_metadata, struct scene *self, bool our_host)
 {
 	struct voxshm_config config = VOX_CONFIG(.max_guests = 2, .ring_capacity = 8 * KIB,
 		.max_payload = 64 * KIB, .inline_threshold = 256, .num_classes = 2,
 		.classes = classes, .path = self->joined.segment);
 
-	self->joined = (struct joined){ 0 };
-	self->observer = NULL;
 	directory_make(&self->joined);
-	if (variant->our_host) {
+	if (our_host) {
 		ASSERT_EQ(0, voxshm_host_new(&self->joined.host, &config, NULL));
 	} else {
 		crate_start(&self->joined.crate, -1);
@@ -42,7 +39,7 @@ FIXTURE_SETUP(deaths)
 	ASSERT_EQ(0, voxshm_segment_attach(&self->observer, self->joined.segment, NULL));
 }
 
-FIXTURE_TEARDOWN(deaths)
+static void scene_close(struct scene *self)
 {
 	part(&self->joined);
 	voxshm_segment_free(self->observer);
@@ -120,6 +117,18 @@ static int load_recv(const struct load *load, uint64_t *received, uint64_t count
 	return 0;
 }
 
+/* The process of ours that dies. */
+static void bear_load(struct voxshm_link *link, uint64_t life)
+{
+	struct load load = load_new(link, life, false);
+	uint64_t received = 0;
+	pthread_t sender;
+
+	REQUIRE(pthread_create(&sender, NULL, load_send, &load) == 0);
+	load_recv(&load, &received, ENDLESS);
+	REQUIRE(!"a guest under load ends otherwise than by its death");
+}
+
 /* The crate's guest dies ------------------------------------------------------------------ */
 
 /* Under load both ways, after some messages; all that it committed comes out right. */
@@ -153,7 +162,36 @@ static void settle(struct voxshm_host *host)
 		voxshm_host_wait(host, &event, 1, SECOND / 1000);
 }
 
-static void our_host_survives(struct __test_metadata *_metadata, FIXTURE_DATA(deaths) *self)
+/* The same for a guest of ours, in a process of its own. */
+static void kill_our_guest(struct __test_metadata *_metadata, struct voxshm_host *host,
+			   struct voxshm_link **link, uint64_t life, uint64_t *received)
+{
+	struct load load = load_new(NULL, life, true);
+	uint64_t count = 0;
+	pthread_t sender;
+	int ticket;
+	pid_t pid;
+
+	ASSERT_EQ(0, voxshm_host_ticket(host, &ticket, link, NULL));
+	pid = child_fork();
+	if (pid == 0) {
+		struct voxshm_link *guest;
+
+		REQUIRE(voxshm_guest_claim(&guest, ticket, NULL) == 0);
+		bear_load(guest, life);
+	}
+	close(ticket);
+	load.link = *link;
+	ASSERT_EQ(0, pthread_create(&sender, NULL, load_send, &load));
+	EXPECT_EQ(0, load_recv(&load, &count, 6000 + mix(life) % MOST_PER_LIFE));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	EXPECT_EQ(-EPIPE, load_recv(&load, &count, ENDLESS));
+	pthread_join(sender, NULL);
+	*received += count;
+}
+
+static void our_host_survives(struct __test_metadata *_metadata, struct scene *self)
 {
 	struct joined *joined = &self->joined;
 	struct voxshm_status status;
@@ -178,27 +216,12 @@ static void our_host_survives(struct __test_metadata *_metadata, FIXTURE_DATA(de
 
 /* Our guest dies ------------------------------------------------------------------------------ */
 
-/* The process that dies. */
-static void be_a_guest(const char *address, uint64_t life)
-{
-	struct voxshm_link *link;
-	uint64_t received = 0;
-	pthread_t sender;
-	struct load load;
-
-	REQUIRE(voxshm_guest_connect(&link, address, NULL, PATIENCE, NULL) == 0);
-	load = load_new(link, life, false);
-	REQUIRE(pthread_create(&sender, NULL, load_send, &load) == 0);
-	load_recv(&load, &received, ENDLESS);
-	REQUIRE(!"a guest under load ends otherwise than by its death");
-}
-
 /*
  * The crate's recovery frees what the dead owned and what lay in its ring. It
  * knows of no slot that the dead was just taking or giving: one for each of its
  * two threads is lost at most.
  */
-static void crates_host_survives(struct __test_metadata *_metadata, FIXTURE_DATA(deaths) *self)
+static void crates_host_survives(struct __test_metadata *_metadata, struct scene *self)
 {
 	struct joined *joined = &self->joined;
 	uint32_t before = SLOTS, after;
@@ -210,8 +233,13 @@ static void crates_host_survives(struct __test_metadata *_metadata, FIXTURE_DATA
 
 		crate_say(&joined->crate, "accept");
 		pid = child_fork();
-		if (pid == 0)
-			be_a_guest(joined->address, life);
+		if (pid == 0) {
+			struct voxshm_link *link;
+
+			REQUIRE(voxshm_guest_connect(&link, joined->address, NULL, PATIENCE,
+						     NULL) == 0);
+			bear_load(link, life);
+		}
 		ASSERT_STREQ("1", crate_hear(&joined->crate));
 		crate_say(&joined->crate, "both " TRAFFIC_FORMAT " " TRAFFIC_FORMAT " 5 0",
 			  TRAFFIC_WORDS(&crates.out), TRAFFIC_WORDS(&crates.in));
@@ -239,12 +267,101 @@ static void crates_host_survives(struct __test_metadata *_metadata, FIXTURE_DATA
 	EXPECT_EQ(after, free_slots(self->observer));
 }
 
-TEST_F_TIMEOUT(deaths, host_recovers_and_the_next_guest_takes_the_place, 240)
+/*
+ * Of a crate's guest nobody knows which slot it has in hand, so while one lives,
+ * slots that a dead guest was taking or giving are not looked for; they come
+ * back when it has gone.
+ */
+static void lives_on(struct __test_metadata *_metadata, struct scene *self, bool ours_dies)
+{
+	struct joined survivor = { .host = self->joined.host };
+	static const struct traffic some = { .seed = 71, .count = MANY / KILLS, .max = 16000 };
+	uint64_t life, received = 0;
+	uint32_t parked;
+
+	join_our_host(_metadata, &survivor);
+	for (life = 1; life <= KILLS; life++) {
+		if (ours_dies) {
+			kill_our_guest(_metadata, self->joined.host, &self->joined.link, life,
+				       &received);
+		} else {
+			join_our_host(_metadata, &self->joined);
+			kill_crate(_metadata, &self->joined, life, &received);
+		}
+		part_end(&self->joined);
+		settle(self->joined.host);
+		EXPECT_EQ(VOXSHM_PEER_EMPTY, peer_info(self->observer, 2).state);
+		parked = SLOTS - free_slots(self->observer);
+		EXPECT_LE(parked, 2 * life);
+		exchange(_metadata, &survivor, &some, (struct manner){ 0 });
+	}
+	EXPECT_GE(received, MANY / 2);
+	EXPECT_STREQ("", ask(&survivor.crate, "leave"));
+	part_end(&survivor);
+	settle(self->joined.host);
+	EXPECT_EQ(VOXSHM_PEER_EMPTY, peer_info(self->observer, 1).state);
+	EXPECT_EQ(SLOTS, free_slots(self->observer));
+}
+
+FIXTURE(of_a_guest)
+{
+	struct scene scene;
+};
+EITHER_IS_HOST(of_a_guest);
+
+FIXTURE_SETUP(of_a_guest)
+{
+	self->scene = (struct scene){ 0 };
+	scene_open(_metadata, &self->scene, variant->our_host);
+}
+
+FIXTURE_TEARDOWN(of_a_guest)
+{
+	scene_close(&self->scene);
+}
+
+TEST_F_TIMEOUT(of_a_guest, host_recovers_and_the_next_guest_takes_the_place, 240)
 {
 	if (variant->our_host)
-		our_host_survives(_metadata, self);
+		our_host_survives(_metadata, &self->scene);
 	else
-		crates_host_survives(_metadata, self);
+		crates_host_survives(_metadata, &self->scene);
+}
+
+FIXTURE(beside_a_crate)
+{
+	struct scene scene;
+};
+
+FIXTURE_VARIANT(beside_a_crate)
+{
+	bool ours_dies;
+};
+
+FIXTURE_VARIANT_ADD(beside_a_crate, ours)
+{
+	.ours_dies = true,
+};
+
+FIXTURE_VARIANT_ADD(beside_a_crate, another_crate)
+{
+	.ours_dies = false,
+};
+
+FIXTURE_SETUP(beside_a_crate)
+{
+	self->scene = (struct scene){ 0 };
+	scene_open(_metadata, &self->scene, true);
+}
+
+FIXTURE_TEARDOWN(beside_a_crate)
+{
+	scene_close(&self->scene);
+}
+
+TEST_F_TIMEOUT(beside_a_crate, our_host_finds_all_slots_in_the_end, 240)
+{
+	lives_on(_metadata, &self->scene, variant->ours_dies);
 }
 
 TEST_HARNESS_MAIN
