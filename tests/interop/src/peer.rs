@@ -36,6 +36,17 @@ impl Peer {
 			"create" => self.create(&mut words),
 			"attach" => self.attach(words.word()?),
 			"detach" => Ok(self.detach()),
+			"grow" => {
+				let segment = self.segment.as_mut().and_then(Arc::get_mut);
+				let segment = segment.ok_or("a link uses the segment")?;
+				segment.grow_segment(words.number()?).map_err(text)?;
+				Ok(String::new())
+			}
+			"remap" => {
+				let segment = self.segment.as_mut().and_then(Arc::get_mut);
+				let segment = segment.ok_or("a link uses the segment")?;
+				segment.check_and_remap().map(text).map_err(text)
+			}
 			"sleep" => {
 				tokio::time::sleep(Duration::from_millis(words.number()?)).await;
 				Ok(String::new())
