@@ -191,6 +191,31 @@ TEST_F_TIMEOUT(strangers, growth_is_refused_while_a_crate_is_there, 240)
 	EXPECT_EQ(-EBUSY, voxshm_segment_grow(self->segment, 2 * MIB, &self->error));
 }
 
+/* A link's host knows that as well; later guests get slots of the first part alone. */
+TEST_F_TIMEOUT(strangers, growth_of_a_host_waits_for_its_crate_to_go, 240)
+{
+	struct joined *joined = &self->joined;
+	struct voxshm_error error = { "" };
+	struct voxshm_event event;
+
+	crate_kill(self->crate);
+	ASSERT_EQ(0, voxshm_host_new(&joined->host, &VOX_CONFIG(
+		.max_guests = 1, .ring_capacity = 4096, .max_payload = 64 * KIB,
+		.inline_threshold = 256, .num_classes = 2, .classes = classes,
+		.max_size = MIB), &error));
+	join_our_host(_metadata, joined);
+	exchange_many(_metadata, joined);
+	EXPECT_EQ(-EBUSY, voxshm_host_grow(joined->host, 64 * KIB, &error))
+		TH_LOG("%s", error.text);
+	part_end(joined);
+	/* Its hang-up is seen there. */
+	voxshm_host_wait(joined->host, &event, 1, SECOND / 100);
+	ASSERT_EQ(0, voxshm_host_grow(joined->host, 64 * KIB, &error))
+		TH_LOG("%s", error.text);
+	join_our_host(_metadata, joined);
+	exchange(_metadata, joined, &traffic, (struct manner){ .hold = 2 });
+}
+
 /* The crate adds bytes and nothing to find in them: who is attached needs none of it. */
 TEST_F_TIMEOUT(strangers, growth_by_the_crate_is_lived_with, 240)
 {
