@@ -49,7 +49,7 @@ KERNEL_SOURCE := /usr/src/linux-source-6.1.tar.xz
 KSELFTEST     := build/kselftest
 KERNEL_DOC    := $(KSELFTEST)/kernel-doc
 
-include lib/Makefile tools/Makefile udev/Makefile tests/Makefile
+include lib/Makefile tools/Makefile udev/Makefile tests/Makefile tests/interop/Makefile
 
 # FLAGS is what each folder adds to its own files.
 $(OUT)/%.o: %.c $(OUT)/compiler

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Runs the parts of the check that are named (make check-NAME for each), all of
-# them even if one fails, and says at the end how long each took.
+# them even if one fails, and says at the end how long each took. The part that
+# needs cargo, which no package brings, is left out where there is none.
 set -uo pipefail
 
 jobs=()
@@ -13,7 +14,9 @@ report=
 for part; do
 	printf '\n== %s\n' "$part"
 	start=$SECONDS
-	if "${MAKE:-make}" --no-print-directory "${jobs[@]}" "check-$part"; then
+	if [[ $part == interop ]] && ! tools/setup.sh interop; then
+		result="NOT RUN"
+	elif "${MAKE:-make}" --no-print-directory "${jobs[@]}" "check-$part"; then
 		result=ok
 	else
 		result=FAILED

@@ -8,6 +8,7 @@
 #   tools/setup.sh build kmod     to build and check the kernel module
 #   tools/setup.sh build vm       to run the module in a virtual machine
 #   tools/setup.sh build debug    to build a kernel that checks itself
+#   tools/setup.sh build interop  to try the library with the original, in Rust
 #
 # Does nothing, and needs no root, when all of them are there.
 set -euo pipefail
@@ -70,6 +71,20 @@ add_missing() {
 	done
 }
 
+# No package of Debian 12 is new enough for vox-shm 0.3.1.
+require_cargo() {
+	local needed=1.91 found
+	if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+		echo "$0: there is no cargo: install Rust $needed or newer (rustup), then try again" >&2
+		exit 1
+	fi
+	found=$(rustc --version | cut -d' ' -f2)
+	if ! printf '%s\n' "$needed" "$found" | sort -VC; then
+		echo "$0: cargo is too old: Rust is $found, and $needed or newer is needed (rustup)" >&2
+		exit 1
+	fi
+}
+
 [[ $# -gt 0 ]] || set -- build
 for purpose; do
 	case $purpose in
@@ -78,7 +93,8 @@ for purpose; do
 	kmod) add_missing <<<"$kmod_packages" ;;
 	vm) add_missing <<<"$vm_packages" ;;
 	debug) add_missing <<<"$debug_packages" ;;
-	*) echo "usage: $0 [build] [check] [kmod] [vm] [debug]" >&2; exit 2 ;;
+	interop) require_cargo ;;
+	*) echo "usage: $0 [build] [check] [kmod] [vm] [debug] [interop]" >&2; exit 2 ;;
 	esac
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0

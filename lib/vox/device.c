@@ -132,11 +132,8 @@ static void ring(struct end *end)
 
 static int drain(struct end *end, struct voxshm_link *link)
 {
-	uint64_t expirations;
-
 	(void)link;
-	if (vox_end(end)->timer >= 0)
-		(void)!read(vox_end(end)->timer, &expirations, sizeof(expirations));
+	vox_end_take_timer(vox_end(end));
 	device_end_drain(carrier(end), end);
 	return 0;
 }

@@ -245,11 +245,9 @@ static int drain(struct end *end, struct voxshm_link *link)
 {
 	struct vox_end *vox = vox_end(end);
 	struct ucred ringer = { .pid = 0 };
-	uint64_t expirations;
 	int rung, ret;
 
-	if (vox->timer >= 0 && read(vox->timer, &expirations, sizeof(expirations)) > 0 &&
-	    vox_end_kind(vox) != VOX_PEER_OURS)
+	if (vox_end_take_timer(vox) && vox_end_kind(vox) != VOX_PEER_OURS)
 		ring(end);
 	rung = vox_doorbell_drain(vox->doorbell, vox->is_host ? &ringer : NULL);
 	if (rung < 0)
@@ -375,6 +373,17 @@ void vox_end_set_timer(struct vox_end *end, int64_t nanoseconds)
 		}
 	}
 	timerfd_settime(end->timer, 0, &time, NULL);
+	end->timer_runs = nanoseconds > 0;
+}
+
+bool vox_end_take_timer(struct vox_end *end)
+{
+	uint64_t expirations;
+
+	if (end->timer < 0 || read(end->timer, &expirations, sizeof(expirations)) <= 0)
+		return false;
+	end->timer_runs = false;
+	return true;
 }
 
 int vox_sockets_new(int doorbells[2], int controls[2])

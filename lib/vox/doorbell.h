@@ -41,6 +41,7 @@ struct vox_end {
 	struct end *carrier;		/* device: the end in the kernel's eyes, owned */
 	struct memory window;		/* device: held mapped */
 	int timer;			/* -1: not made yet; under waiters.lock */
+	bool timer_runs;		/* under waiters.lock */
 	_Atomic int kind;		/* enum vox_peer_kind; leaves UNKNOWN once */
 	bool nobody_came;		/* host: it left before any guest had come */
 };
@@ -75,6 +76,9 @@ void vox_end_dispose(struct vox_end *end);
 
 /* Wakes a wait that lasts longer than that, 0: none; the caller holds waiters.lock. */
 void vox_end_set_timer(struct vox_end *end, int64_t nanoseconds);
+
+/* Has the timer fired since it was set? The caller holds waiters.lock. */
+bool vox_end_take_timer(struct vox_end *end);
 
 /*
  * Host, while the kind is unknown: looks whether the guest has introduced

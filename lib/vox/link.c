@@ -207,18 +207,25 @@ static bool has_progressed(struct vox_link *vox, unsigned int interest)
 	return progressed;
 }
 
-/* A timer that nobody waits for any more would be taken for news. */
+/*
+ * One that runs already goes on: a peer that rings all the time would put it
+ * off for ever. One that nobody waits for any more would be taken for news.
+ */
 static void set_nap(struct vox_link *vox, unsigned int interest, bool must)
 {
 	struct voxshm_link *link = &vox->link;
+	bool progressed;
 
 	pthread_mutex_lock(&link->waiters.lock);
 	if (must) {
 		vox->napping |= interest;
-		vox->nap = has_progressed(vox, interest) ? FIRST_NAP_NS : 2 * vox->nap;
-		if (vox->nap > LONGEST_NAP_NS)
-			vox->nap = LONGEST_NAP_NS;
-		vox_end_set_timer(vox->end, vox->nap);
+		progressed = has_progressed(vox, interest);
+		if (progressed || !vox->end->timer_runs) {
+			vox->nap = progressed ? FIRST_NAP_NS : 2 * vox->nap;
+			if (vox->nap > LONGEST_NAP_NS)
+				vox->nap = LONGEST_NAP_NS;
+			vox_end_set_timer(vox->end, vox->nap);
+		}
 	} else {
 		vox->napping &= ~interest;
 		if (!vox->napping)

@@ -122,10 +122,14 @@ int vox_consumer_look(struct vox_ring_consumer *consumer)
 	}
 	if (watermark < consumer->cursor)
 		return -EBADMSG;
-	if (watermark == consumer->cursor)
-		follow_wrap(consumer, watermark, write);
-	else
+	if (watermark != consumer->cursor) {
 		consumer->limit = watermark;
+		return 0;
+	}
+	follow_wrap(consumer, watermark, write);
+	/* vox-shm wraps before there is room at the front, and may wait for just this. */
+	if (write == 0 && consumer->released_wrapped)
+		vox_ring_publish_read(consumer);
 	return 0;
 }
 

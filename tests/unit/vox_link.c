@@ -260,6 +260,29 @@ TEST_F(link, plain_guest_is_rung_again_while_it_is_waited_for)
 	EXPECT_GE(fake_rung(&self->guest), 2);
 }
 
+/* One that wants something rings, too, and must not keep us from ringing it. */
+TEST_F(link, plain_guest_is_rung_again_however_often_it_rings)
+{
+	const struct timespec rest = { .tv_nsec = 100000 };
+	struct voxshm_view view;
+	pid_t pid;
+
+	open_link(_metadata, self, true);
+	EXPECT_EQ(state_of(self->link), VOXSHM_LINK_ATTACHED);
+	fake_rung(&self->guest);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (pid == 0) {
+		while (getppid() != 1 && fake_ring(&self->guest) != -EPIPE)
+			nanosleep(&rest, NULL);
+		_exit(0);
+	}
+	EXPECT_EQ(voxshm_recv(self->link, &view, 300 * 1000000), -ETIMEDOUT);
+	kill(pid, SIGKILL);
+	test_wait(pid);
+	EXPECT_GE(fake_rung(&self->guest), 4);
+}
+
 TEST_F(link, plain_guest_gets_slots_as_its_own)
 {
 	struct vox_entry entry;

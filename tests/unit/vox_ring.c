@@ -324,6 +324,46 @@ TEST_F(ring, reader_waits_for_a_vox_shm_writers_second_store)
 	EXPECT_EQ(get(&both->consumer, 2), 16);
 }
 
+/*
+ * A vox-shm writer moves to the front also when its entry does not fit there
+ * yet, and waits. With an entry above half the ring that is for the wrap to be
+ * followed, not for more to be read.
+ */
+TEST_F(ring, reader_follows_a_vox_shm_writers_wrap_to_nothing)
+{
+	struct both *both = &self->both;
+
+	both_move(both, 120);
+	shared_store_u32(&both->ring->watermark, 120);
+	shared_store_u32(&both->ring->write, 0);
+	EXPECT_EQ(vox_ring_peek(&both->consumer), 0);
+	EXPECT_EQ(shared_peek_u32(&both->ring->read), 0);
+	EXPECT_EQ(shared_peek_u32(&both->ring->watermark), 0);
+	fill(both->ring->data, 200, 1);
+	shared_store_u32(&both->ring->write, 200);
+	EXPECT_EQ(get(&both->consumer, 1), 200);
+	EXPECT_EQ(vox_ring_peek(&both->consumer), 0);
+}
+
+TEST_F(ring, wrap_to_nothing_waits_for_what_is_borrowed_before_it)
+{
+	struct vox_ring_taken taken;
+	struct both *both = &self->both;
+
+	both_move(both, 16);
+	ASSERT_EQ(put(&both->producer, 120, 0), 0);
+	ASSERT_EQ(take(&both->consumer, 0, &taken), 120);
+	shared_store_u32(&both->ring->watermark, 136);
+	shared_store_u32(&both->ring->write, 0);
+	EXPECT_EQ(vox_ring_peek(&both->consumer), 0);
+	EXPECT_EQ(shared_peek_u32(&both->ring->read), 16);
+	EXPECT_EQ(shared_peek_u32(&both->ring->watermark), 136);
+	EXPECT_EQ(vox_ring_release(&both->consumer, taken), 0);
+	vox_ring_publish_read(&both->consumer);
+	EXPECT_EQ(shared_peek_u32(&both->ring->read), 0);
+	EXPECT_EQ(shared_peek_u32(&both->ring->watermark), 0);
+}
+
 /* What a reader leaves that dies between `read = 0` and `watermark = 0`. */
 TEST_F(ring, watermark_of_a_wrap_that_was_followed_does_not_count)
 {
