@@ -210,6 +210,38 @@ static enum voxshm_link_state state_of(struct voxshm_link *link)
 	return status.state;
 }
 
+TEST_F(link, view_of_a_slot_whose_words_were_changed_fails_the_link)
+{
+	struct vox_slot_ref ref;
+	struct voxshm_view view;
+	struct vox_class *class;
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(fake_alloc(&self->guest, "in a slot", &ref), 0);
+	ASSERT_EQ(fake_send_ref(&self->guest, &ref), 0);
+	ASSERT_EQ(voxshm_recv(self->link, &view, WAIT), 0);
+	class = vox_pool_class(&self->guest.segment->pool, 0, ref.class_index);
+	shared_poke_u64(&class->slots[ref.slot].generation_state, vox_slot_word(7, VOX_SLOT_FREE));
+	EXPECT_EQ(voxshm_release(self->link, &view), -EBADMSG);
+	EXPECT_EQ(state_of(self->link), VOXSHM_LINK_FAILED);
+	EXPECT_EQ(voxshm_release(self->link, &view), -EINVAL);
+}
+
+TEST_F(link, loan_of_a_slot_whose_words_were_changed_is_still_the_hosts)
+{
+	struct vox_slot_ref ref = { .slot = 0 };
+	struct voxshm_loan loan;
+	struct vox_slot *slots;
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(voxshm_loan(self->link, 500, &loan, 0), 0);
+	slots = vox_pool_class(&self->guest.segment->pool, 0, 0)->slots;
+	ref.slot = (uint32_t)loan.token;
+	shared_poke_u32(&slots[ref.slot].owner, 2);
+	shared_poke_u64(&slots[ref.slot].generation_state, 0);
+	EXPECT_EQ(voxshm_commit(self->link, &loan, 500, 0), 0);
+}
+
 /* A vox-shm guest ------------------------------------------------------------------- */
 
 TEST_F(link, plain_guest_is_heard_and_known_by_its_pid)
