@@ -242,6 +242,29 @@ TEST_F(link, loan_of_a_slot_whose_words_were_changed_is_still_the_hosts)
 	EXPECT_EQ(voxshm_commit(self->link, &loan, 500, 0), 0);
 }
 
+TEST(growth_goes_by_the_hosts_own_size_not_by_what_a_guest_wrote)
+{
+	struct voxshm_config config = {
+		.struct_size = sizeof(config), .format = VOXSHM_FORMAT_VOX,
+		.backend = VOXSHM_BACKEND_FILE, .num_classes = 2, .classes = test_classes,
+		.max_guests = 1, .ring_capacity = 1024, .max_size = 1 << 20,
+	};
+	struct voxshm_segment *segment;
+	struct voxshm_host *host;
+	uint64_t size;
+
+	ASSERT_EQ(voxshm_host_new(&host, &config, NULL), 0);
+	segment = host_segment(host);
+	size = segment->file.size;
+	shared_poke_u64(&vox_header(segment)->current_size, (1 << 20) - 65536);
+	EXPECT_EQ(voxshm_host_grow(host, 65536, NULL), 0);
+	EXPECT_EQ(segment->file.size, size + 65536);
+	shared_poke_u64(&vox_header(segment)->current_size, 0);
+	EXPECT_EQ(voxshm_host_grow(host, 65536, NULL), 0);
+	EXPECT_EQ(segment->file.size, size + 2 * 65536);
+	voxshm_host_free(host);
+}
+
 /* A vox-shm guest ------------------------------------------------------------------- */
 
 TEST_F(link, plain_guest_is_heard_and_known_by_its_pid)
