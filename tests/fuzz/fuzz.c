@@ -13,12 +13,18 @@
 #define PAGE 4096u
 #define MAX_MUTATIONS 16u
 #define MAX_FLIPS 16u
+#define MAX_AREAS 4u
 
 uint64_t fuzz_loads;
 bool fuzz_meddled;
 
-static uint8_t *memory;
-static size_t memory_size;
+static _Atomic unsigned int num_flips;	/* words that the second thread changes */
+
+static struct memory_area {
+	uintptr_t base;
+	size_t size;
+} areas[MAX_AREAS];
+static unsigned int num_areas;
 
 /* The input ------------------------------------------------------------------------ */
 
@@ -56,13 +62,28 @@ struct mutation {
 static struct mutation mutations[MAX_MUTATIONS];
 static unsigned int next_mutation, num_mutations;
 
-void fuzz_memory_set(uint8_t *base, size_t size)
+void fuzz_peer_begin(void)
 {
-	memory = base;
-	memory_size = size;
+	num_areas = 0;
 	next_mutation = num_mutations = 0;
 	fuzz_loads = 0;
 	fuzz_meddled = false;
+	num_flips = 0;
+}
+
+void fuzz_memory_add(const uint8_t *base, size_t size)
+{
+	FUZZ_CHECK(num_areas < MAX_AREAS);
+	areas[num_areas++] = (struct memory_area){ (uintptr_t)base, size };
+}
+
+void fuzz_memory_remove(const uint8_t *base)
+{
+	unsigned int i = 0;
+
+	while (areas[i].base != (uintptr_t)base)
+		FUZZ_CHECK(++i < num_areas);
+	areas[i] = areas[--num_areas];
 }
 
 void fuzz_mutate(struct fuzz_input *input)
@@ -97,15 +118,19 @@ static uint64_t mutated(const struct mutation *mutation, uint64_t value)
 
 static bool is_shared(const volatile void *word, size_t size)
 {
-	uintptr_t address = (uintptr_t)word, base = (uintptr_t)memory;
+	uintptr_t address = (uintptr_t)word;
+	unsigned int i;
 
-	return address >= base && address + size <= base + memory_size;
+	for (i = 0; i < num_areas; i++)
+		if (address >= areas[i].base && address + size <= areas[i].base + areas[i].size)
+			return true;
+	return false;
 }
 
 /* Is it now that the peer writes? */
 static bool mutate_now(const volatile void *word, size_t size, uint64_t *value)
 {
-	if (!memory || !is_shared(word, size))
+	if (!is_shared(word, size))
 		return false;
 	fuzz_loads++;
 	if (next_mutation == num_mutations || --mutations[next_mutation].countdown)
@@ -152,7 +177,6 @@ struct flip {
 };
 
 static struct flip flips[MAX_FLIPS];
-static _Atomic unsigned int num_flips;
 static _Atomic bool racing;
 static sem_t start, stopped;
 
@@ -172,7 +196,7 @@ static void *race(void *argument)
 	return argument;
 }
 
-void fuzz_race_begin(void)
+static void start_racing(void)
 {
 	static bool started;
 	pthread_t thread;
@@ -182,32 +206,33 @@ void fuzz_race_begin(void)
 		FUZZ_CHECK(pthread_create(&thread, NULL, race, NULL) == 0);
 		started = true;
 	}
-	atomic_store(&num_flips, 0);
+	atomic_store(&racing, true);
+	sem_post(&start);
 }
 
-void fuzz_race_add(size_t offset, uint64_t value, uint64_t other)
+void fuzz_race_add(uint8_t *near, uint64_t value, uint64_t other)
 {
 	unsigned int i = atomic_load(&num_flips);
 
 	if (i == MAX_FLIPS)
 		return;
-	offset = offset % memory_size / sizeof(uint64_t) * sizeof(uint64_t);
-	flips[i] = (struct flip){ (void *)(memory + offset), { value, other } };
+	near -= (uintptr_t)near % sizeof(uint64_t);
+	flips[i] = (struct flip){ (void *)near, { value, other } };
 	fuzz_meddled = true;
 	atomic_store_explicit(&num_flips, i + 1, memory_order_release);
-	if (i == 0) {
-		atomic_store(&racing, true);
-		sem_post(&start);
-	}
+	if (i == 0)
+		start_racing();
 }
 
-void fuzz_race_end(void)
+void fuzz_peer_end(void)
 {
+	num_mutations = next_mutation;
 	if (!atomic_load(&num_flips))
 		return;
 	atomic_store(&racing, false);
 	while (sem_wait(&stopped))
 		;
+	num_flips = 0;
 }
 
 /* What must not leak -------------------------------------------------------------------------- */

@@ -62,8 +62,15 @@ size_t fuzz_take_bytes(struct fuzz_input *input, void *bytes, size_t size);
 /* Memory between pages that nobody may touch; ends the process when there is none. */
 uint8_t *fuzz_memory_new(size_t size);
 
-/* From now on the peer's memory is this; no mutation is left from before. */
-void fuzz_memory_set(uint8_t *base, size_t size);
+/* A peer that has not meddled yet, and shares no memory. */
+void fuzz_peer_begin(void);
+
+/* Memory that the peer shares; the same memory may be there several times. */
+void fuzz_memory_add(const uint8_t *base, size_t size);
+void fuzz_memory_remove(const uint8_t *base);
+
+/* From now on it only writes when it is told to: no mutations and no race go on. */
+void fuzz_peer_end(void);
 
 /*
  * The peer changes memory on its own: the `countdown`th load from now on (1:
@@ -71,13 +78,13 @@ void fuzz_memory_set(uint8_t *base, size_t size);
  */
 void fuzz_mutate(struct fuzz_input *input);
 
-/* Loads and exchanges of words in the memory, since fuzz_memory_set(). */
+/* Loads and exchanges of words in the memory, since fuzz_peer_begin(). */
 extern uint64_t fuzz_loads;
 
 /* The peer has changed something at all, by the hooks or by the race. */
 extern bool fuzz_meddled;
 
-/* A thread that keeps changing what the input says, until fuzz_race_end(). ------------- */
+/* A thread that keeps changing what the input says --------------------------------------- */
 
 #ifdef FUZZ_RACE
 #define FUZZ_RACES true
@@ -85,10 +92,8 @@ extern bool fuzz_meddled;
 #define FUZZ_RACES false
 #endif
 
-void fuzz_race_begin(void);
 /* One more word, which changes between two values from now on. */
-void fuzz_race_add(size_t offset, uint64_t value, uint64_t other);
-void fuzz_race_end(void);
+void fuzz_race_add(uint8_t *near, uint64_t value, uint64_t other);
 
 /* What must not leak ------------------------------------------------------------------ */
 

@@ -12,15 +12,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "fuzz.h"
 #include "native/native.h"
+#include "work.h"
 
 #define SIDES NATIVE_SIDES
-#define MAX_VIEWS 12u
-#define MAX_LOANS 4u
 #define MAX_OFFERS 8u
 #define MAX_MAPPINGS 3u
-#define MAX_PAYLOAD 100000u
 /* More loads than any call needs, however hostile the peer. */
 #define MAX_LOADS 4096u
 
@@ -152,21 +149,11 @@ static const struct end_ops end_ops[2] = {
 
 /* The pair ------------------------------------------------------------------------- */
 
-struct loan {
-	struct voxshm_loan loan;
-	bool open;
-};
-
-/* What one side does, and what it has in hand. */
 struct side {
-	struct voxshm_link *link;
+	struct work work;
 	struct native_link *native;
 	enum native_side side;
-	struct voxshm_view views[MAX_VIEWS];
-	unsigned int num_views;
-	struct loan loans[MAX_LOANS];
-	uint64_t sent, received;	/* as long as nobody meddles */
-	bool failed;
+	struct fuzz *fuzz;
 };
 
 struct fuzz {
@@ -174,21 +161,20 @@ struct fuzz {
 	const struct native_geometry *geometry;
 	uint8_t *window;
 	struct side sides[SIDES];
-	unsigned int made;		/* mappings, which are slow to make */
 };
 
 #define GEOMETRIES 3
 
 static const struct native_parameters parameters[GEOMETRIES] = {
 	{
-		.max_guests = 1, .ring_capacity = 1024, .max_payload = MAX_PAYLOAD,
+		.max_guests = 1, .ring_capacity = 1024, .max_payload = WORK_MAX_PAYLOAD,
 		.max_mappings = MAX_MAPPINGS, .num_classes = 2,
 		.classes = { { 128, 3 }, { 1024, 2 } },
 	}, {
 		.max_guests = 1, .ring_capacity = NATIVE_RING_MIN_CAPACITY, .max_payload = 600,
 		.max_mappings = 1, .num_classes = 1, .classes = { { 64, 1 } },
 	}, {
-		.max_guests = 1, .ring_capacity = 2048, .max_payload = MAX_PAYLOAD,
+		.max_guests = 1, .ring_capacity = 2048, .max_payload = WORK_MAX_PAYLOAD,
 		.inline_threshold = 1000, .max_mappings = 2, .num_classes = 3,
 		.classes = { { 64, 2 }, { 1024, 1 }, { 2048, 2 } },
 	},
@@ -207,17 +193,27 @@ static void make_windows(void)
 	}
 }
 
+static bool is_inside(const struct work *work, const struct voxshm_view *view);
+
 static void open_side(struct fuzz *fuzz, enum native_side which, struct fuzz_end *end)
 {
 	struct memory window = { fuzz->window, fuzz->geometry->window_size, -1 };
 	struct side *side = &fuzz->sides[which];
 
+	side->fuzz = fuzz;
 	side->side = which;
 	FUZZ_CHECK(native_link_new(&side->native, fuzz->geometry, which, &window,
 				   &end->end) == 0);
-	side->link = &side->native->link;
+	side->work = (struct work){
+		.link = &side->native->link,
+		.peer = &fuzz->sides[!which].work,
+		.is_inside = is_inside,
+		.largest_slot = native_pool_largest(&side->native->pool),
+		.mappings_left = end->end.ops->object_new ? 3 : 1,
+		.max_loads = MAX_LOADS,
+	};
 	end->end.claimed = true;
-	atomic_store(&side->link->state, VOXSHM_LINK_ATTACHED);
+	atomic_store(&side->native->link.state, VOXSHM_LINK_ATTACHED);
 }
 
 static void open_pair(struct fuzz *fuzz, bool device)
@@ -239,31 +235,13 @@ static void open_pair(struct fuzz *fuzz, bool device)
 
 static void close_side(struct side *side)
 {
-	unsigned int i;
-
-	/* What is in hand stays good to the end, and can be given back. */
-	while (side->num_views) {
-		struct voxshm_view *view = &side->views[--side->num_views];
-
-		FUZZ_CHECK(voxshm_release(side->link, view) == 0);
-		FUZZ_CHECK(voxshm_release(side->link, view) == -EINVAL);
-	}
-	for (i = 0; i < MAX_LOANS; i++)
-		if (side->loans[i].open)
-			voxshm_abort(side->link, &side->loans[i].loan);
+	work_finish(&side->work);
 	/* The window is the fuzzer's. */
 	side->native->window = MEMORY_NONE;
-	native_link_free(side->link);
+	native_link_free(side->work.link);
 }
 
 /* What must hold ------------------------------------------------------------------------ */
-
-static bool is_within(const void *data, size_t size, const void *area, uint64_t area_size)
-{
-	uintptr_t begin = (uintptr_t)data, base = (uintptr_t)area;
-
-	return begin >= base && size <= area_size && begin - base <= area_size - size;
-}
 
 static bool is_in_slot(const struct fuzz *fuzz, enum native_side sender, const void *data,
 		       size_t size)
@@ -273,7 +251,7 @@ static bool is_in_slot(const struct fuzz *fuzz, enum native_side sender, const v
 
 	for (i = 0; i < p->num_classes; i++)
 		for (slot = 0; slot < p->classes[i].slot_count; slot++)
-			if (is_within(data, size, fuzz->window + fuzz->geometry->slots[sender][i] +
+			if (work_is_within(data, size, fuzz->window + fuzz->geometry->slots[sender][i] +
 				      slot * p->classes[i].slot_size, p->classes[i].slot_size))
 				return true;
 	return false;
@@ -284,7 +262,7 @@ static bool is_in_ring(const struct fuzz *fuzz, enum native_side sender, const v
 {
 	const struct native_ring *ring = (void *)(fuzz->window + fuzz->geometry->ring[sender]);
 
-	return is_within(data, size, ring->lines, fuzz->geometry->parameters.ring_capacity);
+	return work_is_within(data, size, ring->lines, fuzz->geometry->parameters.ring_capacity);
 }
 
 static bool is_in_mapping(const struct side *side, const void *data, size_t size)
@@ -292,49 +270,19 @@ static bool is_in_mapping(const struct side *side, const void *data, size_t size
 	uint32_t i;
 
 	for (i = 0; i < side->native->received.count; i++)
-		if (is_within(data, size, side->native->received.table[i].memory.base,
+		if (work_is_within(data, size, side->native->received.table[i].memory.base,
 			      side->native->received.table[i].memory.size))
 			return true;
 	return false;
 }
 
-static bool overlap(const void *left, size_t left_size, const void *right, size_t right_size)
+static bool is_inside(const struct work *work, const struct voxshm_view *view)
 {
-	uintptr_t a = (uintptr_t)left, b = (uintptr_t)right;
+	const struct side *side = (const struct side *)work;
 
-	return left_size && right_size && a < b + right_size && b < a + left_size;
-}
-
-static void check_view(const struct fuzz *fuzz, const struct side *side,
-		       const struct voxshm_view *view)
-{
-	const volatile uint8_t *bytes = view->data;
-	unsigned int i;
-
-	FUZZ_CHECK(view->size <= fuzz->geometry->parameters.max_payload);
-	FUZZ_CHECK(is_in_ring(fuzz, !side->side, view->data, view->size) ||
-		   is_in_slot(fuzz, !side->side, view->data, view->size) ||
-		   is_in_mapping(side, view->data, view->size));
-	/* A payload that is borrowed is never lent again. */
-	for (i = 0; i < side->num_views; i++)
-		FUZZ_CHECK(!overlap(view->data, view->size, side->views[i].data,
-				    side->views[i].size));
-	if (view->size) {
-		(void)bytes[0];
-		(void)bytes[view->size - 1];
-	}
-}
-
-static void check_loan(const struct fuzz *fuzz, const struct side *side, const struct loan *loan)
-{
-	unsigned int i;
-
-	FUZZ_CHECK(loan->loan.size <= fuzz->geometry->parameters.max_payload);
-	for (i = 0; i < MAX_LOANS; i++)
-		FUZZ_CHECK(&side->loans[i] == loan || !side->loans[i].open ||
-			   !overlap(loan->loan.data, loan->loan.size, side->loans[i].loan.data,
-				    side->loans[i].loan.size));
-	memset(loan->loan.data, 0x5a, loan->loan.size);
+	return is_in_ring(side->fuzz, !side->side, view->data, view->size) ||
+	       is_in_slot(side->fuzz, !side->side, view->data, view->size) ||
+	       is_in_mapping(side, view->data, view->size);
 }
 
 static void check_books(const struct side *side)
@@ -349,204 +297,6 @@ static void check_books(const struct side *side)
 	for (i = 0; i < pool->num_classes; i++)
 		FUZZ_CHECK(pool->classes[i].free_count + pool->classes[i].in_flight <=
 			   pool->classes[i].slot_count);
-}
-
-/* What a call returned, with the link's state beside it. */
-static void check_state(struct side *side, int ret)
-{
-	bool failed = link_state(side->link) == VOXSHM_LINK_FAILED;
-
-	FUZZ_CHECK(failed == (atomic_load(&side->link->failure) != NULL));
-	FUZZ_CHECK(failed || (ret != -EBADMSG && !side->failed));
-	FUZZ_CHECK(fuzz_meddled || !failed);
-	side->failed = failed;
-	check_books(side);
-}
-
-static bool is_known_error(int ret)
-{
-	return ret == 0 || ret == -EAGAIN || ret == -EBADMSG || ret == -EMSGSIZE ||
-	       ret == -EPIPE || ret == -ENOBUFS || ret == -ENOMEM;
-}
-
-/* Honest work ----------------------------------------------------------------------------- */
-
-static uint8_t pattern(uint64_t number)
-{
-	return (uint8_t)(number * 7 + 1);
-}
-
-/* Mappings of this backend are slow to make: a few for each input will do. */
-static bool is_too_slow(struct fuzz *fuzz, const struct side *side, size_t size)
-{
-	unsigned int most = side->link->end->ops->object_new ? 3 : 1;
-
-	return size > native_pool_largest(&side->native->pool) && fuzz->made++ >= most;
-}
-
-static void do_send(struct fuzz *fuzz, struct side *side)
-{
-	static uint8_t payload[MAX_PAYLOAD + 1];
-	size_t size = fuzz_take(fuzz->input, 2);
-	int ret;
-
-	if (size >= 0xff00)
-		size = MAX_PAYLOAD - 2 + size % 4;
-	else
-		size %= 1200;
-	if (is_too_slow(fuzz, side, size))
-		return;
-	memset(payload, pattern(side->sent), size);
-	ret = voxshm_try_send(side->link, payload, size);
-	FUZZ_CHECK(is_known_error(ret));
-	side->sent += ret == 0;
-	check_state(side, ret);
-}
-
-static void do_send_batch(struct fuzz *fuzz, struct side *side)
-{
-	uint8_t payloads[4][40];
-	struct iovec messages[4];
-	unsigned int i;
-	int ret;
-
-	for (i = 0; i < 4; i++) {
-		memset(payloads[i], pattern(side->sent + i), sizeof(payloads[i]));
-		messages[i] = (struct iovec){ payloads[i], fuzz_below(fuzz->input, 40) };
-	}
-	ret = voxshm_send_batch(side->link, messages, 4, 0);
-	FUZZ_CHECK(ret > 0 ? ret <= 4 : is_known_error(ret));
-	side->sent += ret > 0 ? (uint64_t)ret : 0;
-	check_state(side, ret);
-}
-
-static void received(struct fuzz *fuzz, struct side *side, struct voxshm_view *view)
-{
-	const uint8_t *bytes = view->data;
-	size_t i;
-
-	check_view(fuzz, side, view);
-	if (!fuzz_meddled)
-		for (i = 0; i < view->size; i++)
-			FUZZ_CHECK(bytes[i] == pattern(side->received) || bytes[i] == 0x5a);
-	side->received++;
-	side->num_views++;
-}
-
-static void do_recv(struct fuzz *fuzz, struct side *side)
-{
-	struct voxshm_view *view = &side->views[side->num_views];
-	uint64_t loads = fuzz_loads;
-	int ret;
-
-	if (side->num_views == MAX_VIEWS)
-		return;
-	ret = voxshm_try_recv(side->link, view);
-	FUZZ_CHECK(is_known_error(ret) && fuzz_loads - loads < MAX_LOADS);
-	if (ret == 0)
-		received(fuzz, side, view);
-	else if (!fuzz_meddled)
-		FUZZ_CHECK(side->received == fuzz->sides[!side->side].sent);
-	check_state(side, ret);
-}
-
-static void do_recv_batch(struct fuzz *fuzz, struct side *side)
-{
-	unsigned int room = MAX_VIEWS - side->num_views, i;
-	struct voxshm_view views[MAX_VIEWS];
-	int ret;
-
-	if (!room)
-		return;
-	ret = voxshm_recv_batch(side->link, views, room, 0);
-	FUZZ_CHECK(ret > 0 ? ret <= (int)room : is_known_error(ret));
-	for (i = 0; (int)i < ret; i++) {
-		side->views[side->num_views] = views[i];
-		received(fuzz, side, &side->views[side->num_views]);
-	}
-	check_state(side, ret);
-}
-
-static void do_recv_copy(struct fuzz *fuzz, struct side *side)
-{
-	size_t size = fuzz_take(fuzz->input, 2), i;
-	uint8_t *bytes = malloc(size);
-	ssize_t ret = voxshm_recv_copy(side->link, bytes, size, 0);
-
-	FUZZ_CHECK(ret >= 0 ? (size_t)ret <= size : is_known_error((int)ret));
-	if (ret >= 0) {
-		for (i = 0; !fuzz_meddled && i < (size_t)ret; i++)
-			FUZZ_CHECK(bytes[i] == pattern(side->received) || bytes[i] == 0x5a);
-		side->received++;
-	}
-	free(bytes);
-	check_state(side, ret == -EMSGSIZE ? 0 : (int)ret);
-}
-
-static void do_release(struct fuzz *fuzz, struct side *side)
-{
-	struct voxshm_view view;
-	uint32_t which;
-
-	if (!side->num_views)
-		return;
-	which = fuzz_below(fuzz->input, side->num_views);
-	view = side->views[which];
-	side->views[which] = side->views[--side->num_views];
-	FUZZ_CHECK(voxshm_release(side->link, &view) == 0);
-	FUZZ_CHECK(voxshm_release(side->link, &view) == -EINVAL);
-	check_state(side, 0);
-}
-
-static void do_loan(struct fuzz *fuzz, struct side *side)
-{
-	struct loan *loan = &side->loans[fuzz_below(fuzz->input, MAX_LOANS)];
-	uint64_t what = fuzz_take(fuzz->input, 2);
-	int ret = 0;
-
-	if (!loan->open) {
-		if (is_too_slow(fuzz, side, what % 2500))
-			return;
-		ret = voxshm_loan(side->link, what % 2500, &loan->loan, 0);
-		FUZZ_CHECK(is_known_error(ret));
-		loan->open = ret == 0;
-		if (ret == 0)
-			check_loan(fuzz, side, loan);
-	} else if (what % 4) {
-		ret = voxshm_commit(side->link, &loan->loan, what % (loan->loan.size + 1), 0);
-		FUZZ_CHECK(is_known_error(ret));
-		loan->open = ret != 0;
-		side->sent += ret == 0;
-	} else {
-		voxshm_abort(side->link, &loan->loan);
-		loan->open = false;
-	}
-	check_state(side, ret);
-}
-
-static void do_wait(struct fuzz *fuzz, struct side *side)
-{
-	uint32_t interest = fuzz_below(fuzz->input, 4);
-	struct voxshm_status status;
-	int ret;
-
-	switch (fuzz_below(fuzz->input, 3)) {
-	case 0:
-		/* As a wait does, without sleeping. */
-		side->link->format->arm(side->link, interest);
-		link_ready(side->link, interest);
-		side->link->format->disarm(side->link, interest);
-		break;
-	case 1:
-		ret = voxshm_link_arm(side->link, interest);
-		FUZZ_CHECK(ret >= 0 && ret <= 3);
-		break;
-	default:
-		voxshm_link_status(side->link, &status);
-		FUZZ_CHECK((status.state == VOXSHM_LINK_FAILED) == (*status.reason != '\0'));
-		break;
-	}
-	check_state(side, 0);
 }
 
 /* Hostile work ------------------------------------------------------------------------------ */
@@ -645,7 +395,7 @@ static void offer_anything(struct fuzz *fuzz, struct side *side)
 	};
 
 	fuzz_meddled = true;
-	put_offer(fuzz_end(side->link->end), offer);
+	put_offer(fuzz_end(side->work.link->end), offer);
 }
 
 static void race_anywhere(struct fuzz *fuzz, const struct side *side)
@@ -656,7 +406,7 @@ static void race_anywhere(struct fuzz *fuzz, const struct side *side)
 	if (offset & 0x8000)
 		offset = fuzz->geometry->ring[!side->side] + sizeof(struct native_ring) +
 			 side->native->consumer.cursor + 8 * (offset % 5);
-	fuzz_race_add(offset, value, value ^ fuzz_take(fuzz->input, 8));
+	fuzz_race_add(fuzz->window + offset % fuzz->geometry->window_size, value, value ^ fuzz_take(fuzz->input, 8));
 }
 
 static void do_something(struct fuzz *fuzz)
@@ -665,31 +415,7 @@ static void do_something(struct fuzz *fuzz)
 	struct side *side = &fuzz->sides[what & 1];
 
 	switch (what >> 1) {
-	case 0 ... 3:
-		do_send(fuzz, side);
-		break;
-	case 4:
-		do_send_batch(fuzz, side);
-		break;
-	case 5 ... 9:
-		do_recv(fuzz, side);
-		break;
-	case 10:
-		do_recv_batch(fuzz, side);
-		break;
-	case 11:
-		do_recv_copy(fuzz, side);
-		break;
-	case 12 ... 14:
-		do_release(fuzz, side);
-		break;
-	case 15 ... 16:
-		do_loan(fuzz, side);
-		break;
-	case 17:
-		do_wait(fuzz, side);
-		break;
-	case 18 ... 20:
+	case WORK_KINDS ... 20:
 		write_frame(fuzz, side, false);
 		break;
 	case 21:
@@ -707,11 +433,15 @@ static void do_something(struct fuzz *fuzz)
 	case 27:
 		offer_anything(fuzz, side);
 		break;
-	default:
+	case 28 ... 31:
 		if (FUZZ_RACES)
 			race_anywhere(fuzz, side);
 		else
 			fuzz_mutate(fuzz->input);
+		break;
+	default:
+		work_do(&side->work, fuzz->input, what >> 1);
+		check_books(side);
 		break;
 	}
 }
@@ -734,15 +464,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz.geometry = &geometries[how / 2];
 	fuzz.window = windows[how / 2];
 	open_pair(&fuzz, how % 2);
-	fuzz_memory_set(fuzz.window, fuzz.geometry->window_size);
-	if (FUZZ_RACES)
-		fuzz_race_begin();
+	fuzz_peer_begin();
+	fuzz_memory_add(fuzz.window, fuzz.geometry->window_size);
 	while (input.left)
 		do_something(&fuzz);
-	if (FUZZ_RACES)
-		fuzz_race_end();
 	for (i = 0; i < SIDES; i++)
 		close_side(&fuzz.sides[i]);
+	fuzz_peer_end();
 	FUZZ_CHECK(fuzz_free_fd() == free_fd);
 	if (++runs == 1000)
 		maps = fuzz_count_maps();
