@@ -46,6 +46,7 @@ struct fuzz {
 	struct subject *subject;
 	struct voxshm_segment *segment;	/* the host's */
 	struct pair pairs[PAIRS];
+	unsigned int mappings;		/* that each member makes; they are slow */
 	bool grown;
 };
 
@@ -141,7 +142,7 @@ static bool is_inside(const struct work *work, const struct voxshm_view *view)
 }
 
 static void member_open(struct member *member, struct pair *pair, struct voxshm_link *link,
-			struct member *other)
+			struct member *other, unsigned int mappings)
 {
 	*member = (struct member){
 		.vox = vox_link(link),
@@ -152,7 +153,7 @@ static void member_open(struct member *member, struct pair *pair, struct voxshm_
 			.peer = &other->work,
 			.is_inside = is_inside,
 			.release_may_fail = true,
-			.mappings_left = 1,
+			.mappings_left = mappings,
 			.max_loads = MAX_LOADS,
 		},
 	};
@@ -160,7 +161,7 @@ static void member_open(struct member *member, struct pair *pair, struct voxshm_
 }
 
 /* Return: has it come? What was written may not let it. */
-static bool guest_open(struct pair *pair, struct invitation *invitation)
+static bool guest_open(struct pair *pair, struct invitation *invitation, unsigned int mappings)
 {
 	struct voxshm_error error = { "" };
 	const struct vox_file *file;
@@ -174,7 +175,7 @@ static bool guest_open(struct pair *pair, struct invitation *invitation)
 	}
 	file = &vox_link(link)->segment->file;
 	fuzz_memory_add(file->base, file->size);
-	member_open(&pair->guest, pair, link, &pair->host);
+	member_open(&pair->guest, pair, link, &pair->host, mappings);
 	return true;
 }
 
@@ -191,8 +192,8 @@ static void pair_open(struct fuzz *fuzz, struct pair *pair)
 		return;
 	}
 	link->known = true;
-	member_open(&pair->host, pair, link, &pair->guest);
-	if (!guest_open(pair, &invitation))
+	member_open(&pair->host, pair, link, &pair->guest, fuzz->mappings);
+	if (!guest_open(pair, &invitation, fuzz->mappings))
 		pair->host.work.peer = NULL;
 	invitation_deinit(&invitation);
 }
@@ -521,6 +522,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static int maps;
 	struct fuzz_input input = { data, size };
 	struct fuzz fuzz = { .input = &input };
+	uint32_t how = fuzz_below(&input, 4 * SUBJECTS);
 	int free_fd, i;
 
 	if (!subjects[0].host) {
@@ -530,7 +532,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			subject_open(&subjects[i]);
 	}
 	free_fd = fuzz_free_fd();
-	fuzz.subject = &subjects[fuzz_below(&input, SUBJECTS)];
+	fuzz.subject = &subjects[how % SUBJECTS];
+	fuzz.mappings = how / SUBJECTS == 0;
 	fuzz.segment = segment_of(fuzz.subject->host);
 	fuzz_peer_begin();
 	fuzz_memory_add(fuzz.segment->file.base, fuzz.subject->size);
