@@ -409,38 +409,50 @@ static void race_anywhere(struct fuzz *fuzz, const struct side *side)
 	fuzz_race_add(fuzz->window + offset % fuzz->geometry->window_size, value, value ^ fuzz_take(fuzz->input, 8));
 }
 
+/* What is done next: the side in bit 0, the kind above. */
+enum hostile_kind {
+	WRITE_FRAME = WORK_KINDS,
+	WRITE_ANY_FRAME = 21,
+	WRITE_WORD = 22,
+	WRITE_RING = 25,
+	WRITE_ANYWHERE = 26,
+	OFFER = 27,
+	CHANGE = 28,
+	KINDS = 32,
+};
+
 static void do_something(struct fuzz *fuzz)
 {
-	uint32_t what = fuzz_below(fuzz->input, 64);
+	uint32_t what = fuzz_below(fuzz->input, 2 * KINDS), kind = what >> 1;
 	struct side *side = &fuzz->sides[what & 1];
 
-	switch (what >> 1) {
-	case WORK_KINDS ... 20:
+	switch (kind) {
+	case WRITE_FRAME ... WRITE_ANY_FRAME - 1:
 		write_frame(fuzz, side, false);
 		break;
-	case 21:
+	case WRITE_ANY_FRAME:
 		write_frame(fuzz, side, true);
 		break;
-	case 22 ... 24:
+	case WRITE_WORD ... WRITE_RING - 1:
 		write_word(fuzz, side);
 		break;
-	case 25:
+	case WRITE_RING:
 		write_ring(fuzz, side);
 		break;
-	case 26:
+	case WRITE_ANYWHERE:
 		write_words(fuzz, fuzz_take(fuzz->input, 2), 16);
 		break;
-	case 27:
+	case OFFER:
 		offer_anything(fuzz, side);
 		break;
-	case 28 ... 31:
+	case CHANGE ... KINDS - 1:
 		if (FUZZ_RACES)
 			race_anywhere(fuzz, side);
 		else
 			fuzz_mutate(fuzz->input);
 		break;
 	default:
-		work_do(&side->work, fuzz->input, what >> 1);
+		work_do(&side->work, fuzz->input, kind);
 		check_books(side);
 		break;
 	}

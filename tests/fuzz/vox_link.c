@@ -469,9 +469,22 @@ static void race_anywhere(struct fuzz *fuzz, const struct member *member)
 
 /* ------------------------------------------------------------------------------------------- */
 
+/* What is done next: the kind in the low bits, the member above; bit 5 is the kind's own. */
+enum other_kind {
+	WRITE_ENTRY = WORK_KINDS,
+	WRITE_WORD = 21,
+	WRITE_ANYWHERE = 24,
+	SAY = 25,
+	HOST_WAIT = 26,
+	HOST_GROW_OR_SEARCH = 27,
+	CLOSE = 28,
+	CHANGE = 29,
+	KINDS = 32,
+};
+
 static void do_something(struct fuzz *fuzz)
 {
-	uint32_t what = (uint32_t)fuzz_take(fuzz->input, 1), kind = what & 31;
+	uint32_t what = (uint32_t)fuzz_take(fuzz->input, 1), kind = what % KINDS;
 	struct pair *pair = &fuzz->pairs[what >> 7];
 	struct member *member = what & 64 ? &pair->host : &pair->guest;
 
@@ -480,31 +493,31 @@ static void do_something(struct fuzz *fuzz)
 		return;
 	}
 	switch (kind) {
-	case WORK_KINDS ... 20:
+	case WRITE_ENTRY ... WRITE_WORD - 1:
 		write_entry(fuzz, member);
 		break;
-	case 21 ... 23:
+	case WRITE_WORD ... WRITE_ANYWHERE - 1:
 		write_word(fuzz, member);
 		break;
-	case 24:
+	case WRITE_ANYWHERE:
 		write_bytes(fuzz, fuzz->segment->file.base + fuzz_take(fuzz->input, 2), 16);
 		break;
-	case 25:
+	case SAY:
 		say(fuzz, member);
 		break;
-	case 26:
+	case HOST_WAIT:
 		host_wait(fuzz);
 		break;
-	case 27:
+	case HOST_GROW_OR_SEARCH:
 		if (what & 32)
 			host_grow(fuzz);
 		else
 			vox_search_lost(fuzz->segment);
 		break;
-	case 28:
+	case CLOSE:
 		member_close(member, (enum going)fuzz_below(fuzz->input, 3));
 		break;
-	case 29 ... 31:
+	case CHANGE ... KINDS - 1:
 		if (FUZZ_RACES)
 			race_anywhere(fuzz, member);
 		else

@@ -271,28 +271,28 @@ static void do_wait(struct work *work, struct fuzz_input *input)
 void work_do(struct work *work, struct fuzz_input *input, uint32_t kind)
 {
 	switch (kind) {
-	case 0 ... 3:
+	case WORK_SEND ... WORK_SEND_BATCH - 1:
 		do_send(work, input);
 		break;
-	case 4:
+	case WORK_SEND_BATCH:
 		do_send_batch(work, input);
 		break;
-	case 5 ... 9:
+	case WORK_RECV ... WORK_RECV_BATCH - 1:
 		do_recv(work);
 		break;
-	case 10:
+	case WORK_RECV_BATCH:
 		do_recv_batch(work);
 		break;
-	case 11:
+	case WORK_RECV_COPY:
 		do_recv_copy(work, input);
 		break;
-	case 12 ... 14:
+	case WORK_RELEASE ... WORK_LOAN - 1:
 		do_release(work, input);
 		break;
-	case 15 ... 16:
+	case WORK_LOAN ... WORK_WAIT - 1:
 		do_loan(work, input);
 		break;
-	case 17:
+	case WORK_WAIT:
 		do_wait(work, input);
 		break;
 	}

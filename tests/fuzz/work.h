@@ -36,8 +36,18 @@ struct work {
 	bool failed;
 };
 
-/* How many kinds of work there are; kinds that are more important come several times. */
-#define WORK_KINDS 18u
+/* Kinds of work; those that are more important have several numbers. */
+enum work_kind {
+	WORK_SEND = 0,
+	WORK_SEND_BATCH = 4,
+	WORK_RECV = 5,
+	WORK_RECV_BATCH = 10,
+	WORK_RECV_COPY = 11,
+	WORK_RELEASE = 12,
+	WORK_LOAN = 15,		/* or commits, or aborts */
+	WORK_WAIT = 17,
+	WORK_KINDS = 18,
+};
 
 void work_do(struct work *work, struct fuzz_input *input, uint32_t kind);
 
