@@ -20,7 +20,7 @@ OUT := build$(VARIANT:%=/%)
 CFLAGS ?= -O2 -g
 WERROR ?= -Werror
 
-ifeq ($(VARIANT),clang)
+ifneq ($(filter clang fuzz,$(VARIANT)),)
 CC := clang
 else ifeq ($(origin CC),default)
 CC := gcc
@@ -28,8 +28,10 @@ endif
 VARIANT_FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error
 VARIANT_FLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-error
 VARIANT_FLAGS_clang :=
+VARIANT_FLAGS_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=all -Wno-error -include tests/shared_hook.h
 ifneq ($(VARIANT),)
-$(if $(filter undefined,$(origin VARIANT_FLAGS_$(VARIANT))),$(error VARIANT is one of: asan tsan clang))
+$(if $(filter undefined,$(origin VARIANT_FLAGS_$(VARIANT))),$(error VARIANT is one of: asan tsan clang fuzz))
 endif
 
 WARNINGS := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wpointer-arith

@@ -78,6 +78,31 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 
 /* Memory ------------------------------------------------------------------------------ */
 
+static bool is_hung_up(const struct vox_end *end)
+{
+	struct pollfd pollfd = { .fd = end->doorbell, .events = POLLRDHUP };
+
+	return poll(&pollfd, 1, 0) > 0 && (pollfd.revents & (POLLRDHUP | POLLHUP));
+}
+
+/*
+ * A send to a datagram socket that the peer has closed throws away what still
+ * waits in our own. So that is taken first; and the peer hangs up its doorbell
+ * before it closes this socket, so a send that comes later is not tried.
+ */
+static int prepare_offer(struct vox_end *end)
+{
+	struct voxshm_link *link = end->link;
+	int ret;
+
+	pthread_mutex_lock(&link->waiters.lock);
+	ret = vox_end_take_offers(end, link);
+	pthread_mutex_unlock(&link->waiters.lock);
+	if (ret)
+		return link_fail(link, "it sent a malformed control message");
+	return is_hung_up(end) ? -EPIPE : 0;
+}
+
 static int offer(struct end *end, uint32_t map_id, uint32_t generation,
 		 const struct memory *memory)
 {
@@ -94,7 +119,11 @@ static int offer(struct end *end, uint32_t map_id, uint32_t generation,
 		.msg_controllen = sizeof(control.bytes),
 	};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header);
+	int ret;
 
+	ret = prepare_offer(vox_end(end));
+	if (ret)
+		return ret;
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));

@@ -32,6 +32,7 @@ enum vox_peer_kind {
 
 struct vox_end {
 	struct end end;
+	struct voxshm_link *link;	/* whose end it is */
 	struct voxshm_segment *segment;
 	uint32_t peer_id;
 	uint32_t epoch;

@@ -261,7 +261,8 @@ free_vox:
 int vox_host_grow(struct voxshm_host *host, uint64_t bytes, struct voxshm_error *error)
 {
 	struct voxshm_segment *segment = vox_host(host)->segment;
-	uint64_t size = shared_load_u64(&vox_header(segment)->current_size);
+	/* What is mapped, as guests can write what the header says. */
+	uint64_t size = segment->file.size;
 	int ret;
 
 	if (bytes > UINT64_MAX - size)

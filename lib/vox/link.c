@@ -121,6 +121,7 @@ int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct v
 	vox->link.is_host = end->is_host;
 	vox->link.peer_id = end->peer_id;
 	vox->link.epoch = end->epoch;
+	end->link = &vox->link;
 	*out = vox;
 	return 0;
 

@@ -374,7 +374,12 @@ bool vox_pool_is_current(const struct vox_pool *pool, const struct vox_slot_ref 
 
 /* In this process's hands ------------------------------------------------------ */
 
-static _Atomic uint32_t *holder_of(const struct vox_pool *pool, const struct vox_slot_ref *ref)
+static uint64_t hand_word(uint32_t holder, uint32_t generation)
+{
+	return (uint64_t)generation << 32 | holder;
+}
+
+static _Atomic uint64_t *hand_of(const struct vox_pool *pool, const struct vox_slot_ref *ref)
 {
 	return &vox_pool_class(pool, ref->extent, ref->class_index)->holders[ref->slot];
 }
@@ -392,53 +397,57 @@ uint32_t vox_pool_new_holder(struct vox_pool *pool)
 int vox_pool_hold(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t owner,
 		  uint32_t holder)
 {
-	uint32_t nobody = 0;
+	uint64_t nobody = 0;
 
 	if (!vox_pool_is_current(pool, ref) || vox_pool_owner(pool, ref) != owner ||
-	    !atomic_compare_exchange_strong(holder_of(pool, ref), &nobody, holder))
+	    !atomic_compare_exchange_strong(hand_of(pool, ref), &nobody,
+					    hand_word(holder, ref->generation)))
 		return -EBADMSG;
 	return 0;
 }
 
 bool vox_pool_is_held(const struct vox_pool *pool, const struct vox_slot_ref *ref)
 {
-	return atomic_load_explicit(holder_of(pool, ref), memory_order_acquire) != 0;
+	return atomic_load_explicit(hand_of(pool, ref), memory_order_acquire) != 0;
 }
 
 bool vox_pool_is_held_by(const struct vox_pool *pool, const struct vox_slot_ref *ref,
 			 uint32_t holder)
 {
-	return vox_pool_is_current(pool, ref) &&
-	       atomic_load_explicit(holder_of(pool, ref), memory_order_acquire) == holder;
+	return atomic_load_explicit(hand_of(pool, ref), memory_order_acquire) ==
+	       hand_word(holder, ref->generation);
 }
 
 void vox_pool_unhold(struct vox_pool *pool, const struct vox_slot_ref *ref)
 {
-	atomic_store_explicit(holder_of(pool, ref), 0, memory_order_release);
+	atomic_store_explicit(hand_of(pool, ref), 0, memory_order_release);
 }
 
 int vox_pool_free_held(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t holder,
 		       shared_u64 *intent)
 {
+	int ret;
+
 	if (!vox_pool_find(pool, ref))
 		return -EINVAL;
 	if (!vox_pool_is_held_by(pool, ref, holder))
 		return -ESTALE;
 	vox_pool_unhold(pool, ref);
-	return vox_pool_free(pool, ref, intent);
+	ret = vox_pool_free(pool, ref, intent);
+	return ret == -ESTALE ? -EBADMSG : ret;
 }
 
 static void class_free_all_held(struct vox_pool *pool, struct vox_slot_ref ref, uint32_t holder,
 				shared_u64 *intent)
 {
 	struct vox_class *class = vox_pool_class(pool, ref.extent, ref.class_index);
+	uint64_t hand;
 
 	for (ref.slot = 0; ref.slot < class->slot_count; ref.slot++) {
-		if (atomic_load_explicit(&class->holders[ref.slot], memory_order_acquire) !=
-		    holder)
+		hand = atomic_load_explicit(hand_of(pool, &ref), memory_order_acquire);
+		if ((uint32_t)hand != holder)
 			continue;
-		ref.generation = vox_slot_word_generation(
-			shared_load_u64(&class->slots[ref.slot].generation_state));
+		ref.generation = (uint32_t)(hand >> 32);
 		vox_pool_unhold(pool, &ref);
 		vox_pool_free(pool, &ref, intent);
 	}

@@ -89,7 +89,8 @@ struct vox_class {
 	uint32_t slot_size;
 	uint32_t slot_count;
 	/* For each slot, in private memory: */
-	_Atomic uint32_t *holders;	/* who in this process has it in hand, or 0 */
+	_Atomic uint64_t *holders;	/* who in this process has it in hand, and of which
+					 * generation it is (in the high half), or 0 */
 	uint64_t *suspects;		/* the host's, bits: perhaps lost; see pool_search.c */
 };
 
@@ -191,7 +192,7 @@ uint32_t vox_pool_new_holder(struct vox_pool *pool);
 int vox_pool_hold(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t owner,
 		  uint32_t holder);
 
-/* Is the slot, in that generation, in the holder's hands? */
+/* Is the slot, in that generation, in the holder's hands? By our own book alone. */
 bool vox_pool_is_held_by(const struct vox_pool *pool, const struct vox_slot_ref *ref,
 			 uint32_t holder);
 
@@ -200,7 +201,8 @@ void vox_pool_unhold(struct vox_pool *pool, const struct vox_slot_ref *ref);
 
 /*
  * Frees a slot that is held; one that is not, in that generation, is left as
- * it is. Return: as vox_pool_free().
+ * it is (-ESTALE). Return: as vox_pool_free(), but -EBADMSG when the slot is no
+ * longer allocated in the generation in which it was taken in hand.
  */
 int vox_pool_free_held(struct vox_pool *pool, const struct vox_slot_ref *ref, uint32_t holder,
 		       shared_u64 *intent);

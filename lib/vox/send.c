@@ -322,8 +322,7 @@ static bool find_slot(const struct vox_link *vox, const struct voxshm_loan *loan
 		.generation = (uint32_t)(loan->token >> 32),
 	};
 	return (loan->kind & 0xff) == LOAN_SLOT && vox_pool_find(&vox->segment->pool, ref) &&
-	       vox_pool_is_held_by(&vox->segment->pool, ref, vox->holder) &&
-	       vox_pool_owner(&vox->segment->pool, ref) == self(vox);
+	       vox_pool_is_held_by(&vox->segment->pool, ref, vox->holder);
 }
 
 static bool find_mapping(const struct vox_link *vox, const struct voxshm_loan *loan)

@@ -201,6 +201,26 @@ TEST_F(mappings, released_in_any_order)
 	}
 }
 
+/* A send that comes too late must not cost what came in time. */
+TEST_F(mappings, sent_before_the_end_outlives_a_send_after_it)
+{
+	struct voxshm_link *receiver = RECEIVER;
+	int ret;
+
+	ASSERT_EQ(0, send_pattern(SENDER, MIB, 1, 0));
+	ASSERT_EQ(0, send_pattern(SENDER, 2 * MIB, 2, 0));
+	CLOSE_SENDER();
+	/* What this end knows of the other's end may be old. */
+	for (int i = 0; i < 3; i++) {
+		ret = send_pattern(receiver, MIB, 3, 0);
+		EXPECT_TRUE(ret == 0 || ret == -EPIPE)
+			TH_LOG("came %d", ret);
+	}
+	EXPECT_EQ(0, recv_pattern(receiver, MIB, 1, PATIENCE));
+	EXPECT_EQ(0, recv_pattern(receiver, 2 * MIB, 2, PATIENCE));
+	EXPECT_EQ(-EPIPE, recv_pattern(receiver, 0, 0, PATIENCE));
+}
+
 TEST_F(mappings, are_counted)
 {
 	struct voxshm_counters counters;

@@ -210,6 +210,61 @@ static enum voxshm_link_state state_of(struct voxshm_link *link)
 	return status.state;
 }
 
+TEST_F(link, view_of_a_slot_whose_words_were_changed_fails_the_link)
+{
+	struct vox_slot_ref ref;
+	struct voxshm_view view;
+	struct vox_class *class;
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(fake_alloc(&self->guest, "in a slot", &ref), 0);
+	ASSERT_EQ(fake_send_ref(&self->guest, &ref), 0);
+	ASSERT_EQ(voxshm_recv(self->link, &view, WAIT), 0);
+	class = vox_pool_class(&self->guest.segment->pool, 0, ref.class_index);
+	shared_poke_u64(&class->slots[ref.slot].generation_state, vox_slot_word(7, VOX_SLOT_FREE));
+	EXPECT_EQ(voxshm_release(self->link, &view), -EBADMSG);
+	EXPECT_EQ(state_of(self->link), VOXSHM_LINK_FAILED);
+	EXPECT_EQ(voxshm_release(self->link, &view), -EINVAL);
+}
+
+TEST_F(link, loan_of_a_slot_whose_words_were_changed_is_still_the_hosts)
+{
+	struct vox_slot_ref ref = { .slot = 0 };
+	struct voxshm_loan loan;
+	struct vox_slot *slots;
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(voxshm_loan(self->link, 500, &loan, 0), 0);
+	slots = vox_pool_class(&self->guest.segment->pool, 0, 0)->slots;
+	ref.slot = (uint32_t)loan.token;
+	shared_poke_u32(&slots[ref.slot].owner, 2);
+	shared_poke_u64(&slots[ref.slot].generation_state, 0);
+	EXPECT_EQ(voxshm_commit(self->link, &loan, 500, 0), 0);
+}
+
+TEST(growth_goes_by_the_hosts_own_size_not_by_what_a_guest_wrote)
+{
+	struct voxshm_config config = {
+		.struct_size = sizeof(config), .format = VOXSHM_FORMAT_VOX,
+		.backend = VOXSHM_BACKEND_FILE, .num_classes = 2, .classes = test_classes,
+		.max_guests = 1, .ring_capacity = 1024, .max_size = 1 << 20,
+	};
+	struct voxshm_segment *segment;
+	struct voxshm_host *host;
+	uint64_t size;
+
+	ASSERT_EQ(voxshm_host_new(&host, &config, NULL), 0);
+	segment = host_segment(host);
+	size = segment->file.size;
+	shared_poke_u64(&vox_header(segment)->current_size, (1 << 20) - 65536);
+	EXPECT_EQ(voxshm_host_grow(host, 65536, NULL), 0);
+	EXPECT_EQ(segment->file.size, size + 65536);
+	shared_poke_u64(&vox_header(segment)->current_size, 0);
+	EXPECT_EQ(voxshm_host_grow(host, 65536, NULL), 0);
+	EXPECT_EQ(segment->file.size, size + 2 * 65536);
+	voxshm_host_free(host);
+}
+
 /* A vox-shm guest ------------------------------------------------------------------- */
 
 TEST_F(link, plain_guest_is_heard_and_known_by_its_pid)

@@ -270,6 +270,22 @@ TEST_F(pool, slot_is_held_only_from_its_owner_and_once)
 	EXPECT_FALSE(vox_pool_is_held(&self->pool, &ref));
 }
 
+/* What this process has in hand it knows by its own book, whatever the others write. */
+TEST_F(pool, slot_in_hand_whose_words_were_changed_is_told_as_corrupt)
+{
+	struct vox_slot_ref ref;
+	struct vox_class *class = vox_pool_class(&self->pool, 0, 0);
+
+	ASSERT_EQ(vox_pool_alloc(&self->pool, 64, 5, 1, NULL, &ref), 0);
+	ASSERT_EQ(vox_pool_hold(&self->pool, &ref, 5, 1), 0);
+	shared_poke_u64(&class->slots[ref.slot].generation_state,
+			vox_slot_word(ref.generation + 1, VOX_SLOT_ALLOCATED));
+	EXPECT_TRUE(vox_pool_is_held_by(&self->pool, &ref, 1));
+	EXPECT_EQ(vox_pool_free_held(&self->pool, &ref, 1, NULL), -EBADMSG);
+	EXPECT_FALSE(vox_pool_is_held(&self->pool, &ref));
+	EXPECT_EQ(vox_pool_free_held(&self->pool, &ref, 1, NULL), -ESTALE);
+}
+
 TEST_F(pool, all_of_one_holder_come_back_and_no_others)
 {
 	struct vox_slot_ref mine[3], other;
