@@ -2,7 +2,7 @@
 #
 # voxshm: one make for the whole tree. Each folder's Makefile, included below,
 # says what that folder builds, tests and installs; everything built goes to
-# build/, or build/VARIANT/ for a variant (asan, tsan, clang).
+# build/, or build/VARIANT/ for a variant (asan, tsan, clang, fuzz).
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -139,4 +139,4 @@ clean: ## remove everything built
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST:%.d=)
 	@echo
-	@echo '  VARIANT=asan|tsan|clang  CC=  CFLAGS=  LDFLAGS=  PREFIX=  DESTDIR=  KDIR=  V=1 (show commands)'
+	@echo '  VARIANT=asan|tsan|clang|fuzz  CC=  CFLAGS=  LDFLAGS=  PREFIX=  DESTDIR=  KDIR=  V=1 (show commands)'

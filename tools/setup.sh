@@ -25,7 +25,8 @@ libudev-dev     finding the module's device and waiting for it
 check_packages="
 linux-source-6.1  kselftest_harness.h for the tests, kernel-doc for the man pages
 perl              runs kernel-doc, and prove, which runs the tests
-clang             the second compiler
+clang             the second compiler, and the fuzzers'
+libclang-rt-dev   its sanitizers and libFuzzer
 g++               the public headers must compile as C++
 valgrind          the unit tests again, watching memory
 spin              the models of the algorithms

@@ -8,6 +8,7 @@
  * it is a file, attached to in the usual way.
  */
 #include <errno.h>
+#include <sanitizer/asan_interface.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -27,7 +28,8 @@ struct image {
 
 enum kind {
 	VOX_HEAP,
-	VOX_FILE,
+	GROWN_HEAP,
+	GROWN_FILE,
 	PLAIN_HEAP,
 	PLAIN_FILE,
 	NATIVE_HEAP,
@@ -45,7 +47,7 @@ struct fuzz {
 	size_t size;
 };
 
-static void make_vox(struct image *image, bool plain)
+static void make_vox(struct image *image, bool plain, bool grown)
 {
 	struct voxshm_segment_config config = {
 		.struct_size = sizeof(config), .max_guests = 2, .ring_capacity = 128,
@@ -57,7 +59,7 @@ static void make_vox(struct image *image, bool plain)
 	FUZZ_CHECK(voxshm_segment_create(&segment, &config, NULL) == 0);
 	if (plain)
 		memset(&vox_header(segment)->extension, 0, sizeof(struct segment_extension));
-	else
+	if (grown)
 		FUZZ_CHECK(voxshm_segment_grow(segment, segment->file.size + GROWTH, NULL) == 0);
 	image->size = segment->file.size;
 	image->bytes = malloc(image->size);
@@ -81,9 +83,10 @@ static void make_native(struct image *image)
 
 static void make_images(void)
 {
-	make_vox(&images[VOX_HEAP], false);
-	make_vox(&images[PLAIN_HEAP], true);
-	images[VOX_FILE] = images[VOX_HEAP];
+	make_vox(&images[VOX_HEAP], false, false);
+	make_vox(&images[GROWN_HEAP], false, true);
+	make_vox(&images[PLAIN_HEAP], true, false);
+	images[GROWN_FILE] = images[GROWN_HEAP];
 	images[PLAIN_FILE] = images[PLAIN_HEAP];
 	make_native(&images[NATIVE_HEAP]);
 }
@@ -99,22 +102,42 @@ static uint8_t *heap_new(size_t size)
 
 /* Changing ---------------------------------------------------------------------------- */
 
-/* A word somewhere: mostly where headers and tables are. */
+/* Where what is checked lies: headers, a peer's ring, the classes. */
+static uint64_t field(const struct fuzz *fuzz, uint32_t which)
+{
+	const struct segment_header *header = (const void *)fuzz->bytes;
+
+	if (which < 24)
+		return 8 + 4 * which;
+	if (which < 28)
+		return header->peer_table_offset + 16 + (which - 24) / 2 * sizeof(struct peer_entry);
+	return header->var_pool_offset + (which - 28) / 2 * sizeof(struct class_header) +
+	       (which & 1) * 4;
+}
+
+/* A word: another, or one that is a little off. */
 static void change(struct fuzz *fuzz)
 {
-	uint32_t how = fuzz_below(fuzz->input, 256), count = 1u << how % 4;
-	uint64_t offset, value;
+	uint32_t how = fuzz_below(fuzz->input, 256), count = how & 8 ? 8 : 4;
+	uint64_t unit = how & 4 ? CACHE_LINE : 1, offset, value = 0, step;
 
-	offset = how & 0x80 ? fuzz_take(fuzz->input, 2) : 4 * fuzz_take(fuzz->input, 1);
-	value = fuzz_take(fuzz->input, how & 0x40 ? 8 : 1);
-	if (how & 0x20)
-		value *= CACHE_LINE;
-	if (how & 0x10)
-		value = -value;
-	fuzz_meddled = true;
+	if (how & 0x80)
+		offset = fuzz_take(fuzz->input, 2);
+	else
+		offset = field(fuzz, fuzz_below(fuzz->input, 32));
 	offset %= fuzz->size;
 	if (count > fuzz->size - offset)
 		count = (uint32_t)(fuzz->size - offset);
+	step = fuzz_take(fuzz->input, how % 4 == 3 ? 8 : 1);
+	if (how % 4 == 1) {
+		memcpy(&value, fuzz->bytes + offset, count);
+		step = (uint64_t)(int64_t)(int8_t)step;
+	} else if (how % 4 == 2) {
+		value = fuzz->size;
+		step = -step;
+	}
+	value += step * unit;
+	fuzz_meddled = true;
 	memcpy(fuzz->bytes + offset, &value, count);
 }
 
@@ -228,6 +251,7 @@ static void use_vox(struct fuzz *fuzz, struct voxshm_segment *segment)
 static void attach_vox_heap(struct fuzz *fuzz)
 {
 	struct voxshm_segment *segment = calloc(1, sizeof(*segment));
+	uint8_t *end = fuzz->bytes + fuzz->size, *beyond;
 	struct voxshm_error error = { "" };
 	int ret;
 
@@ -241,7 +265,11 @@ static void attach_vox_heap(struct fuzz *fuzz)
 			.fd = -1, .device = -1, .base = fuzz->bytes, .size = fuzz->size,
 			.reserved = fuzz->size,
 		};
+		/* What lies behind is not mapped yet. */
+		beyond = fuzz->bytes + segment->geometry.total_size;
+		__asan_poison_memory_region(beyond, (size_t)(end - beyond));
 		ret = vox_geometry_read_tables(&segment->geometry, fuzz->bytes, &error);
+		__asan_unpoison_memory_region(beyond, (size_t)(end - beyond));
 	}
 	FUZZ_CHECK(ret == 0 || (ret == -EBADMSG && *error.text && fuzz_meddled));
 	if (ret == 0) {
@@ -338,14 +366,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!images[0].bytes)
 		make_images();
 	/* Files, which are slow, are but a few. */
-	kind = how < 4 ? VOX_FILE : how < 6 ? PLAIN_FILE :
-	       how < 34 ? VOX_HEAP : how < 48 ? PLAIN_HEAP : NATIVE_HEAP;
+	kind = how < 4 ? GROWN_FILE : how < 6 ? PLAIN_FILE : how < 22 ? VOX_HEAP :
+	       how < 38 ? GROWN_HEAP : how < 48 ? PLAIN_HEAP : NATIVE_HEAP;
 	free_fd = fuzz_free_fd();
 	fuzz_peer_begin();
 	fuzz.size = images[kind].size;
 	if (how % 4 == 3)
 		fuzz.size = 1 + fuzz_take(&input, 2) % fuzz.size;
-	if (fuzz.size < SEGMENT_HEADER_SIZE && kind != NATIVE_HEAP)
+	if (fuzz.size < SEGMENT_HEADER_SIZE)
 		fuzz.size = SEGMENT_HEADER_SIZE;
 	fuzz_meddled = fuzz.size != images[kind].size;
 	fuzz.bytes = heap_new(fuzz.size);
@@ -353,7 +381,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	change_some(&fuzz);
 	if (kind == NATIVE_HEAP)
 		attach_native(&fuzz);
-	else if (kind == VOX_FILE || kind == PLAIN_FILE)
+	else if (kind == GROWN_FILE || kind == PLAIN_FILE)
 		attach_vox_file(&fuzz);
 	else
 		attach_vox_heap(&fuzz);

@@ -290,7 +290,7 @@ static size_t make_answer(struct fuzz_input *input, uint32_t how, uint8_t bytes[
 		uint32_t peer_id;
 		uint16_t length;
 	} __attribute__((packed)) header = { "RSP0", 0, 1, 0 };
-	size_t size = 0;
+	size_t size = 0, length;
 
 	if (how & 8)
 		header.status = (uint8_t)fuzz_take(input, 1);
@@ -302,8 +302,12 @@ static size_t make_answer(struct fuzz_input *input, uint32_t how, uint8_t bytes[
 		memcpy(bytes, &header, sizeof(header));
 		size = sizeof(header);
 	}
-	if (how & 96)
-		size += fuzz_take_bytes(input, bytes + size, fuzz_below(input, MAX_MESSAGE - 20));
+	if (how & 96) {
+		length = fuzz_below(input, MAX_MESSAGE - sizeof(header));
+		memset(bytes + size, 'x', length);
+		fuzz_take_bytes(input, bytes + size, length < 40 ? length : 40);
+		size += length;
+	}
 	return size;
 }
 
