@@ -61,13 +61,26 @@ void __wrap_free(void *block)
 
 struct holdings {
 	int fds;
-	int maps;
+	int shared_maps;	/* the library's memory */
+	uint64_t mapped;	/* bytes, but for the heap: neighbours may be shown as one */
 	long blocks;
 };
 
 static inline struct holdings holdings_now(void)
 {
-	return (struct holdings){ count_fds(), count_maps(), live_blocks };
+	struct holdings now = { .fds = count_fds(), .blocks = live_blocks };
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long begin, end;
+	char line[512];
+
+	REQUIRE(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		now.shared_maps += strstr(line, "voxshm") && !strstr(line, program_path());
+		if (!strstr(line, "[heap]") && sscanf(line, "%lx-%lx", &begin, &end) == 2)
+			now.mapped += end - begin;
+	}
+	fclose(maps);
+	return now;
 }
 
 static inline bool holdings_same(const struct holdings *before)
@@ -76,8 +89,10 @@ static inline bool holdings_same(const struct holdings *before)
 
 	return holds(now.fds == before->fds, "%d descriptors, there were %d", now.fds,
 		     before->fds) &&
-	       holds(now.maps == before->maps, "%d mappings, there were %d", now.maps,
-		     before->maps) &&
+	       holds(now.shared_maps == before->shared_maps, "%d mappings, there were %d",
+		     now.shared_maps, before->shared_maps) &&
+	       holds(now.mapped == before->mapped, "%lld more bytes are mapped",
+		     (long long)(now.mapped - before->mapped)) &&
 	       holds(now.blocks == before->blocks, "%ld blocks of memory, there were %ld",
 		     now.blocks, before->blocks);
 }

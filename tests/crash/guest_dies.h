@@ -9,14 +9,13 @@
 #ifndef GUEST_DIES_H
 #define GUEST_DIES_H
 
-#include "crash/sweep.h"
+#include "crash/load.h"
+#include "crash/party.h"
 
 #define MAX_VICTIMS 2
-#define MAX_KINDS 64u
 
 enum guest_special {
-	NO_SPECIAL,
-	CLAIM,		/* becoming a guest: by a ticket */
+	CLAIM = 1,	/* becoming a guest: by a ticket */
 	CONNECT,	/* by the host's address */
 };
 
@@ -25,90 +24,67 @@ static const struct operation guest_operations[] = {
 	{ "connect", "", "", "", "", .special = CONNECT },
 };
 
-/* In memory that is shared with victims and companions. */
-struct common {
-	char down[MAX_VICTIMS][MAX_KINDS];	/* what was sent to each victim, as it is sent */
-	_Atomic pid_t forked;			/* a victim's child */
-};
-
-/* A link of the host's, and the process at its other end. */
-struct party {
-	struct guest_scene *guests;
-	const struct operation *op;
+/* A link of the host's. */
+struct guest {
+	struct party party;
+	struct guest_scene *scene;
 	int ticket;
-	struct side near;
-	char up[MAX_KINDS];		/* what the guest sends, if all goes well */
-	char *down;
-	struct voxshm_status status;	/* at first, then at last */
-	struct victim victim;
-	bool is_victim;
 	bool attached, ended;
 	enum voxshm_event_type end;
+};
+
+struct guest_common {
+	char down[MAX_VICTIMS + 1][MAX_KINDS];
+	_Atomic pid_t forked;
+	struct load load;
 };
 
 struct guest_scene {
 	struct scene *scene;
 	struct voxshm_host *host;
-	struct common *common;
-	struct party victims[MAX_VICTIMS];
+	struct guest_common *common;	/* shared with the guests */
+	struct guest victims[MAX_VICTIMS];
 	int num_victims;
+	struct guest load;
+	pid_t load_pid;
 	char address[64];
 };
 
-static const struct voxshm_class native_classes[] = { { SLOT_SMALL, 8 }, { SLOT_LARGE, 2 } };
-static const struct voxshm_class vox_classes[] = { { SLOT_SMALL, 32 }, { SLOT_LARGE, 8 } };
-
-static inline struct voxshm_config scene_config(const struct scene *scene)
-{
-	bool vox = scene->format == VOXSHM_FORMAT_VOX;
-
-	return (struct voxshm_config){
-		.struct_size = sizeof(struct voxshm_config),
-		.format = scene->format,
-		.backend = scene->backend,
-		.max_guests = 4,
-		.ring_capacity = 896,	/* three large inline messages, and a fourth by a wrap */
-		.max_payload = 2 * MIB,
-		.max_mappings = 6,
-		.num_classes = 2,
-		.classes = vox ? vox_classes : native_classes,
-	};
-}
-
 /* The host's events ----------------------------------------------------------------------------- */
 
-/* Return: false when something is wrong; true also when there is no message. */
-static inline bool party_receive(struct party *party)
-{
-	struct voxshm_view view;
-	int ret = TIMED(voxshm_try_recv(party->near.link, &view));
-
-	if (ret == -EAGAIN || ret == -EPIPE)
-		return true;
-	if (ret)
-		return complain("recv: %d", ret);
-	if (party->near.received >= strlen(party->up))
-		return complain("a message came that was not sent, of %zu bytes", view.size);
-	return side_take(&party->near, party->up[party->near.received], view);
-}
-
-static inline void party_event(struct party *party, const struct voxshm_event *event)
+static inline void guest_event(struct guest *guest, const struct voxshm_event *event)
 {
 	switch (event->type) {
 	case VOXSHM_EVENT_ATTACHED:
-		holds(!party->attached, "ATTACHED was told twice");
-		party->attached = true;
-		party->near.link = event->link;
-		voxshm_link_set_data(event->link, party);
+		holds(!guest->attached, "ATTACHED was told twice");
+		guest->attached = true;
+		if (!guest->party.near.link) {
+			guest->party.near.link = event->link;
+			voxshm_link_set_data(event->link, guest);
+			voxshm_link_status(event->link, &guest->party.status);
+		}
 		break;
 	case VOXSHM_EVENT_READABLE:
 	case VOXSHM_EVENT_WRITABLE:
 		break;
 	default:
-		holds(!party->ended, "an end was told twice");
-		party->ended = true;
-		party->end = event->type;
+		holds(!guest->ended, "an end was told twice");
+		guest->ended = true;
+		guest->end = event->type;
 	}
+}
+
+/* The host's part with the guest that is busy: takes what came, and sends as much. */
+static inline void serve_load(struct guest *load)
+{
+	struct side *near = &load->party.near;
+	int ret = 0, i;
+
+	for (i = 0; i < LOAD_BURST && ret == 0; i++)
+		ret = load_receive(near);
+	if (holds(ret == 0 || ret == -EAGAIN, "recv from the guest that is busy: %d", ret) &&
+	    !load->scene->common->load.pause)
+		load_send(near);
 }
 
 /* Takes the events that there are; a link that nobody knows yet is the first victim's. */
@@ -120,9 +96,13 @@ static inline void pump(struct guest_scene *guests, int64_t timeout)
 
 	holds(count >= 0, "host_wait: %d", count);
 	for (i = 0; i < count; i++) {
-		struct party *party = voxshm_link_data(events[i].link);
+		struct guest *guest = voxshm_link_data(events[i].link);
 
-		party_event(party ? party : &guests->victims[0], &events[i]);
+		if (!guest)
+			guest = &guests->victims[0];
+		guest_event(guest, &events[i]);
+		if (guest == &guests->load && events[i].type == VOXSHM_EVENT_READABLE)
+			serve_load(guest);
 	}
 }
 
@@ -140,81 +120,36 @@ static inline void keep_descriptors(int one)
 	close_range(one < 3 ? 3 : (unsigned int)one + 1, ~0u, 0);
 }
 
-/* A child that has copies of all descriptors, and outlives its parent. */
-static inline void leave_child(struct common *common)
-{
-	pid_t pid = fork();
-
-	REQUIRE(pid >= 0);
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, 0);
-		alarm((unsigned int)(4 * PATIENCE / SECOND));
-		for (;;)
-			pause();
-	}
-	common->forked = pid;
-}
-
-static inline void become_guest(struct party *party, struct side *victim)
+static inline void become_guest(struct guest *guest, struct side *side)
 {
 	struct voxshm_error error = { "" };
 	int ret;
 
-	if (party->op->special == CONNECT)
-		ret = voxshm_guest_connect(&victim->link, party->guests->address, NULL, PATIENCE,
+	if (guest->party.op->special == CONNECT)
+		ret = voxshm_guest_connect(&side->link, guest->scene->address, NULL, PATIENCE,
 					   &error);
 	else
-		ret = voxshm_guest_claim(&victim->link, party->ticket, &error);
+		ret = voxshm_guest_claim(&side->link, guest->ticket, &error);
 	if (ret)
 		fprintf(stderr, "# attach: %s\n", error.text);
 	REQUIRE_EQ(0, ret);
 }
 
-/* It was let go on: all that was sent to it comes, and what it sends now arrives. */
-static inline void prove_sound(struct side *victim, const char *down)
-{
-	while (victim->received < strlen(down))
-		if (!side_receive(victim, down[victim->received], PATIENCE))
-			break;
-	if (!side_send(victim, 'i', PATIENCE) || !side_send(victim, 's', PATIENCE))
-		fprintf(stderr, "# the victim, resumed: %s\n", complaint);
-	REQUIRE(!*complaint);
-	side_release(victim, true);
-	voxshm_abort(victim->link, &victim->loan);
-}
-
-static inline void victim_prepare(const struct operation *op, struct side *victim)
-{
-	size_t i;
-
-	for (i = 0; i < read_part(op->down); i++)
-		REQUIRE(side_receive(victim, op->down[i], PATIENCE));
-	for (i = 0; op->up[i]; i++)
-		if (op->up[i] != '|')
-			REQUIRE(side_send(victim, op->up[i], PATIENCE));
-	prepare_payload(victim, op->sends);
-	if (op->prepare)
-		op->prepare(victim);
-}
-
 static inline void victim_guest(void *argument)
 {
-	struct party *party = argument;
-	struct guest_scene *guests = party->guests;
-	struct side victim = { .seed_in = party->near.seed_out, .seed_out = party->near.seed_in };
+	struct guest *guest = argument;
+	struct party *party = &guest->party;
+	struct side victim = victim_side(party);
 
-	keep_descriptors(party->ticket);
-	if (guests->scene->circumstance == FORKED && party->op->special)
-		leave_child(guests->common);
+	keep_descriptors(guest->ticket);
 	if (!party->op->special) {
-		become_guest(party, &victim);
+		become_guest(guest, &victim);
 		victim_prepare(party->op, &victim);
-		if (guests->scene->circumstance == FORKED)
-			leave_child(guests->common);
 	}
+	leave_child(party);
 	victim_marker();
 	if (party->op->special)
-		become_guest(party, &victim);
+		become_guest(guest, &victim);
 	else
 		party->op->run(&victim);
 	victim_marker();
@@ -225,357 +160,249 @@ static inline void victim_guest(void *argument)
 
 /* Making a link ------------------------------------------------------------------------------------ */
 
-/* Sent to the victim, if there is room; it will expect it. */
-static inline int send_down(struct party *party, char kind)
-{
-	uint8_t data[LARGEST_MESSAGE];
-	size_t size = message_size(kind, party->near.sent);
-	int ret;
-
-	pattern_fill(data, size, party->near.seed_out + party->near.sent);
-	ret = TIMED(voxshm_try_send(party->near.link, data, size));
-	if (ret == 0) {
-		append_kinds(party->down, MAX_KINDS, (char[]){ kind, '\0' });
-		party->near.sent++;
-	}
-	return ret;
-}
-
-static inline bool send_word(struct party *party, const char *word)
-{
-	int ret = 0;
-
-	for (; *word && ret == 0; word++)
-		if (*word != '|')
-			ret = send_down(party, *word);
-	return holds(ret == 0, "sending to the victim: %d", ret);
-}
-
-static inline void party_init(struct party *party, struct guest_scene *guests, int number,
+static inline void guest_init(struct guest *guest, struct guest_scene *guests, int number,
 			      const struct operation *op)
 {
-	uint64_t seed = guests->scene->seed + ((uint64_t)number << 48);
-
-	*party = (struct party){
-		.guests = guests,
-		.op = op,
-		.ticket = -1,
-		.near = { .seed_out = seed, .seed_in = seed + (1u << 15) },
-		.down = guests->common->down[number],
-		.is_victim = true,
-	};
-	*party->down = '\0';
-	append_kinds(party->up, sizeof(party->up), op->up);
-	append_kinds(party->up, sizeof(party->up), op->sends);
-	if (guests->scene->circumstance == RESUMED && strcmp(op->name, "close"))
-		append_kinds(party->up, sizeof(party->up), "is");
+	*guest = (struct guest){ .scene = guests, .ticket = -1 };
+	party_init(&guest->party, guests->scene, number, op, guests->common->down[number]);
+	guest->party.forked = &guests->common->forked;
 }
 
-static inline bool party_ticket(struct party *party)
+static inline bool guest_ticket(struct guest *guest)
 {
+	struct party *party = &guest->party;
 	struct voxshm_error error = { "" };
 
-	if (voxshm_host_ticket(party->guests->host, &party->ticket, &party->near.link, &error))
+	if (voxshm_host_ticket(guest->scene->host, &guest->ticket, &party->near.link, &error))
 		return complain("ticket: %s", error.text);
-	voxshm_link_set_data(party->near.link, party);
+	voxshm_link_set_data(party->near.link, guest);
 	voxshm_link_status(party->near.link, &party->status);
 	return true;
 }
 
-/* A victim in a process of its own, at its first marker. */
-static inline bool party_start(struct party *party)
+static inline bool await_attached(struct guest *guest)
 {
-	struct guest_scene *guests = party->guests;
+	int64_t until = now_ns() + PATIENCE;
+
+	while (!guest->attached && !*complaint && now_ns() < until)
+		pump(guest->scene, 10 * MS);
+	return holds(guest->attached, "the attach was not told");
+}
+
+/* A victim in a process of its own, at its first marker. */
+static inline bool guest_start(struct guest *guest)
+{
+	struct party *party = &guest->party;
 	bool connects = party->op->special == CONNECT;
 
-	if (!connects && (!party_ticket(party) || !send_word(party, party->op->down)))
+	if (!connects && (!guest_ticket(guest) || !send_word(party, party->op->down)))
 		return false;
-	party->victim = victim_fork(victim_guest, party);
+	party->victim = victim_fork(victim_guest, guest);
 	if (!connects) {
 		REQUIRE_EQ(0, host_link_spawned(party->near.link, party->victim.pid));
-		close(party->ticket);
+		close(guest->ticket);
 	}
-	return holds(victim_run_to_marker(&party->victim, serve, guests),
-		     "the victim did not come to its first marker");
-}
-
-/* Sends until the ring is full, and waits for room. */
-static inline bool fill_ring(struct party *party)
-{
-	int ret = 0;
-
-	while (ret == 0 && strlen(party->down) + 1 < MAX_KINDS)
-		ret = send_down(party, 'w');
-	return holds(ret == -EAGAIN, "filling the ring: %d", ret) &&
-	       holds(voxshm_link_arm(party->near.link, VOXSHM_WRITABLE) == 0,
-		     "the full ring can be written to");
-}
-
-/* The victim stands at its first marker: what it sent until then is received. */
-static inline bool party_meet(struct party *party)
-{
-	const struct operation *op = party->op;
-	int64_t until = now_ns() + PATIENCE;
-	size_t read = read_part(op->up);
-
-	if (op->special)
-		return true;
-	while (!party->attached && now_ns() < until)
-		pump(party->guests, 10 * MS);
-	if (!holds(party->attached, "the victim's attach was not told"))
+	if (!holds(victim_run_to_marker(&party->victim, NULL, NULL),
+		   "the victim did not come to its first marker: status 0x%x",
+		   party->victim.status))
 		return false;
-	while (party->near.received < read)
-		if (!side_receive(&party->near, party->up[party->near.received], PATIENCE))
-			return false;
-	if (!send_word(party, op->later))
-		return false;
-	if (op->survivor_fills && !fill_ring(party))
-		return false;
-	if (op->survivor_reads_asleep)
-		return holds(voxshm_link_arm(party->near.link, VOXSHM_READABLE) == 0,
-			     "there is something to read at the meeting");
-	return holds(TIMED(voxshm_loan(party->near.link, message_size('s', 0), &party->near.loan,
-				       0)) == 0, "no loan at the meeting");
-}
-
-/* While the victim stands still ------------------------------------------------------------------------ */
-
-/* The survivor goes on with its work, and nothing that the victim does not do stops it. */
-static inline bool party_work(struct party *party)
-{
-	static const char kinds[] = "isbis";
-	struct side *near = &party->near;
-	struct voxshm_loan loan;
-	unsigned int i;
-	int ret = 0;
-
-	if (!near->link)
-		return true;
-	for (i = 0; i < 3; i++)
-		if (!party_receive(party))
-			return false;
-	for (i = 0; kinds[i] && ret == 0; i++)
-		ret = send_down(party, kinds[i]);
-	if (!holds(ret == 0 || ret == -EAGAIN || ret == -EPIPE, "sending to one that stands "
-		   "still: %d", ret))
-		return false;
-	if (ret == -EAGAIN) {
-		ret = TIMED(voxshm_send(near->link, near, 200, MS));
-		if (!holds(ret == -ETIMEDOUT || ret == -EPIPE, "waiting for one that stands still: %d",
-			   ret))
-			return false;
-	}
-	ret = TIMED(voxshm_loan(near->link, message_size('b', 0), &loan, 0));
-	if (ret == 0)
-		voxshm_abort(near->link, &loan);
-	pump(party->guests, MS);
-	return holds(ret == 0 || ret == -EAGAIN || ret == -EPIPE, "loan while one stands still: %d",
-		     ret);
-}
-
-static inline bool stop_victim(struct party *party)
-{
-	int status;
-
-	REQUIRE_EQ(0, ptrace(PTRACE_DETACH, party->victim.pid, 0, SIGSTOP));
-	return holds(waitpid(party->victim.pid, &status, WUNTRACED) == party->victim.pid &&
-		     WIFSTOPPED(status), "the victim did not stop");
-}
-
-static inline bool resume_victim(struct party *party)
-{
-	struct guest_scene *guests = party->guests;
-
-	set_debug_register(&party->victim, 7, 0);
-	if (guests->scene->arrival == ARRIVED &&
-	    !holds(victim_run_to_marker(&party->victim, serve, guests),
-		   "the victim, resumed, did not end what it did"))
-		return false;
-	return holds(victim_run_to_marker(&party->victim, serve, guests),
-		     "the victim, resumed, was not sound");
+	return party->op->special || (await_attached(guest) && party_meet(party));
 }
 
 /* After the death ---------------------------------------------------------------------------------------- */
 
 /* All that comes, by waiting in recv, or by waiting for the host's events. */
-static inline bool party_deliver(struct party *party, bool by_recv)
+static inline bool guest_deliver(struct guest *guest, bool by_recv)
 {
+	struct party *party = &guest->party;
 	int64_t began = now_ns();
-	struct voxshm_view view;
-	int ret = 0;
 
-	while (by_recv && party->near.link && ret == 0 && !*complaint) {
-		ret = TIMED(voxshm_recv(party->near.link, &view, PATIENCE));
-		if (ret == 0 && holds(party->near.received < strlen(party->up),
-				      "a message came that was not sent"))
-			side_take(&party->near, party->up[party->near.received], view);
-		else
-			holds(ret == -EPIPE, "recv after the death: %d", ret);
-	}
-	while (!party->ended && !*complaint && now_ns() - began < BOUND) {
-		pump(party->guests, 10 * MS);
-		if (party->near.link && !party->ended)
+	if (by_recv && party->near.link && !party_drain(party))
+		return false;
+	while (!guest->ended && !*complaint && now_ns() - began < BOUND) {
+		pump(guest->scene, 10 * MS);
+		if (party->near.link && !guest->ended)
 			party_receive(party);
 	}
-	return holds(party->ended, "the end was not told") && !*complaint;
+	return holds(guest->ended, "the end was not told") && party_count(party);
 }
 
-/* What must be known of an end, and in the order of its life. */
-static inline bool party_check_record(struct party *party)
+static inline bool guest_check_end(struct guest *guest)
 {
-	struct guest_scene *guests = party->guests;
-	struct voxshm_status *first = &party->status, last;
-	bool leaves = !strcmp(party->op->name, "close");
-	bool exit_known = party->op->special != CONNECT || link_is_on_device(party->near.link);
-	size_t before = strlen(party->up) - strlen(party->op->sends);
+	struct party *party = &guest->party;
+	bool left = guest->end == VOXSHM_EVENT_LEFT;
 
-	voxshm_link_status(party->near.link, &last);
-	if (guests->scene->circumstance == RESUMED && !leaves)
-		before -= strlen("is");
-	guests->scene->delivered = party->near.received - (unsigned int)before;
-	return holds(party->near.received >= before, "%u of %zu messages that had been sent were "
-		     "delivered", party->near.received, before) &&
-	       holds(party->end == VOXSHM_EVENT_DIED || (leaves && party->end ==
-		     VOXSHM_EVENT_LEFT), "the end was told as event %d", party->end) &&
-	       holds(last.state == (party->end == VOXSHM_EVENT_LEFT ? VOXSHM_LINK_LEFT :
-		     VOXSHM_LINK_DIED), "the link's state is %d", last.state) &&
-	       holds(last.exit_kind == (exit_known ? VOXSHM_EXIT_SIGNAL : VOXSHM_EXIT_UNKNOWN),
-		     "the exit is of kind %d", last.exit_kind) &&
-	       holds(!exit_known || last.exit_value == SIGKILL, "the exit's value is %d",
-		     last.exit_value) &&
-	       holds(last.pid == party->victim.pid, "the pid is %d, not %d", (int)last.pid,
-		     (int)party->victim.pid) &&
-	       holds(party->op->special == CONNECT || (last.epoch == first->epoch &&
-		     last.peer_id == first->peer_id), "peer %u, epoch %u; at first %u, %u",
-		     last.peer_id, last.epoch, first->peer_id, first->epoch);
+	return holds(guest->end == VOXSHM_EVENT_DIED || (left && party->op->closes),
+		     "the end was told as event %d", guest->end) &&
+	       party_check_exit(party, left, party->op->special != CONNECT ||
+				link_is_on_device(party->near.link));
 }
 
-/* What is lent still has its bytes, and can be given back. */
-static inline bool party_let_go(struct party *party, bool all)
+static inline bool has_victims_link(const struct guest *guest)
 {
-	struct side *near = &party->near;
+	const struct voxshm_link *link;
 
-	if (!near->link)
-		return true;
-	if (near->loan.data) {
-		memset(near->loan.data, 0x5a, near->loan.size);
-		holds(voxshm_commit(near->link, &near->loan, 1, 0) == -EPIPE,
-		      "a loan was sent to the dead");
-		voxshm_abort(near->link, &near->loan);
-	}
-	return side_check_held(near) && side_release(near, all);
+	for (link = guest->scene->host->links; link; link = link->next)
+		if (!link->data || link->data == guest)
+			return true;
+	return false;
 }
 
-static inline void party_close(struct party *party)
+/* One that connected, and was killed before the host heard of it, is not told of. */
+static inline bool caller_vanished(struct guest *guest)
 {
-	voxshm_link_close(party->near.link);
-	party->near.link = NULL;
+	int64_t began = now_ns();
+	int pumps = 0;
+
+	if (guest->party.op->special != CONNECT)
+		return false;
+	/* Its process and whoever has its descriptors. */
+	waitpid(guest->party.victim.pid, NULL, 0);
+	guest->party.victim.ended = true;
+	do {
+		kill_forked(guest->party.forked);
+		pump(guest->scene, MS);
+		pumps++;
+	} while (!guest->ended && (has_victims_link(guest) || pumps < 5) && !*complaint &&
+		 now_ns() - began < BOUND);
+	return !guest->attached;
 }
 
 /* Somebody new in the same place -------------------------------------------------------------------------- */
 
-static inline bool exchange(struct side *one, struct side *other, const char *kinds)
-{
-	for (; *kinds; kinds++)
-		if (!side_send(one, *kinds, PATIENCE) || !side_send(other, *kinds, PATIENCE) ||
-		    !side_receive(other, *kinds, PATIENCE) ||
-		    !side_receive(one, *kinds, PATIENCE))
-			return false;
-	return true;
-}
-
-static inline bool successor_leaves(struct party *successor)
+static inline bool await_leave(struct guest *guest)
 {
 	int64_t until = now_ns() + PATIENCE;
 
-	while (!successor->ended && !*complaint && now_ns() < until)
-		pump(successor->guests, 10 * MS);
-	return holds(successor->ended && successor->end == VOXSHM_EVENT_LEFT,
-		     "the successor did not leave: event %d", successor->end);
+	while (!guest->ended && !*complaint && now_ns() < until)
+		pump(guest->scene, 10 * MS);
+	return holds(guest->ended && guest->end == VOXSHM_EVENT_LEFT,
+		     "the successor did not leave: event %d", guest->end);
 }
 
 /* A new guest, in this process, takes the dead one's place and works. */
-static inline bool succeed(struct party *dead, const char *kinds)
+static inline bool succeed(const struct guest *dead, const char *kinds)
 {
 	static const struct operation nothing = { .name = "nothing", .up = "", .sends = "" };
-	struct party successor;
+	const struct voxshm_status *before = &dead->party.status;
 	struct side far = { 0 };
+	struct guest successor;
+	struct party *party = &successor.party;
 	struct voxshm_error error = { "" };
 	bool right;
 
-	party_init(&successor, dead->guests, 0, &nothing);
-	far.seed_in = successor.near.seed_out;
-	far.seed_out = successor.near.seed_in;
-	if (!party_ticket(&successor))
+	guest_init(&successor, dead->scene, MAX_VICTIMS, &nothing);
+	far = victim_side(party);
+	if (!guest_ticket(&successor))
 		return false;
 	if (voxshm_guest_claim(&far.link, successor.ticket, &error)) {
 		complain("the successor's claim: %s", error.text);
-		party_close(&successor);
+		party_close(party);
 		return false;
 	}
-	right = exchange(&successor.near, &far, kinds) &&
-		holds(successor.status.peer_id == dead->status.peer_id,
-		      "the successor of peer %u is peer %u", dead->status.peer_id,
-		      successor.status.peer_id) &&
-		holds(successor.status.epoch > dead->status.epoch,
-		      "the successor's epoch is %u, the dead one's was %u",
-		      successor.status.epoch, dead->status.epoch);
+	right = exchange(&party->near, &far, kinds) &&
+		holds(!before->peer_id || party->status.peer_id == before->peer_id,
+		      "the successor of peer %u is peer %u", before->peer_id,
+		      party->status.peer_id) &&
+		holds(party->status.epoch > before->epoch,
+		      "the successor's epoch is %u, the dead one's was %u", party->status.epoch,
+		      before->epoch);
 	voxshm_link_close(far.link);
-	right = right && successor_leaves(&successor);
-	party_close(&successor);
+	right = right && await_leave(&successor);
+	party_close(party);
 	return right;
+}
+
+/* The guest that is busy ------------------------------------------------------------------------------------ */
+
+static inline void load_guest(struct guest_scene *guests)
+{
+	struct side side = victim_side(&guests->load.party);
+	struct voxshm_error error = { "" };
+
+	keep_descriptors(guests->load.ticket);
+	REQUIRE_EQ(0, voxshm_guest_claim(&side.link, guests->load.ticket, &error));
+	load_run(&guests->common->load, &side);
+	voxshm_link_close(side.link);
+	_exit(0);
+}
+
+static inline bool load_start(struct guest_scene *guests)
+{
+	static const struct operation nothing = { .name = "load", .up = "", .sends = "" };
+
+	guest_init(&guests->load, guests, MAX_VICTIMS, &nothing);
+	if (!guest_ticket(&guests->load))
+		return false;
+	guests->load_pid = child_fork();
+	if (guests->load_pid == 0)
+		load_guest(guests);
+	close(guests->load.ticket);
+	return await_attached(&guests->load);
+}
+
+/* All that it sent has come, and nobody has a slot of its. */
+static inline bool load_rest(struct guest_scene *guests, unsigned int sent_before)
+{
+	struct load *load = &guests->common->load;
+	int64_t until = now_ns() + PATIENCE;
+
+	if (!guests->load_pid)
+		return true;
+	while (load->sent == sent_before && now_ns() < until)
+		pump(guests, MS);
+	load->pause = true;
+	while ((!load->paused || guests->load.party.near.received < load->sent) &&
+	       !*complaint && now_ns() < until)
+		pump(guests, MS);
+	return holds(load->paused, "the guest that is busy does not answer") &&
+	       holds(guests->load.party.near.received == load->sent && load->sent != sent_before,
+		     "%u of %u messages came from the guest that is busy",
+		     guests->load.party.near.received, load->sent) &&
+	       holds(load->longest_call < BOUND, "a call of the guest that is busy took %lld ms",
+		     (long long)(load->longest_call / MS)) &&
+	       !*complaint;
+}
+
+static inline void load_resume(struct guest_scene *guests)
+{
+	struct load *load = &guests->common->load;
+
+	load->pause = false;
+	while (guests->load_pid && load->paused && kill(guests->load_pid, 0) == 0)
+		sched_yield();
 }
 
 /* The run -------------------------------------------------------------------------------------------------- */
 
-static inline void kill_forked(struct guest_scene *guests)
-{
-	pid_t pid = atomic_exchange(&guests->common->forked, 0);
-
-	if (pid) {
-		kill(pid, SIGKILL);
-		REQUIRE_EQ(pid, waitpid(pid, NULL, 0));
-	}
-}
-
 static inline bool run_to_point(struct guest_scene *guests, uint32_t k)
 {
 	struct scene *scene = guests->scene;
-	struct party *first = &guests->victims[0];
-	victim_serve_fn *served = first->op->special == CONNECT ? serve : NULL;
+	struct party *first = &guests->victims[0].party, *second = &guests->victims[1].party;
+	bool known = scene->trace.length;
 	enum arrival arrival;
-	int i;
 
-	if (!scene->trace.length) {
-		scene->arrival = STRAYED;
-		return holds(trace_record(&scene->trace, &first->victim, served, guests),
-			     "the victim did not end what it did");
-	}
-	for (i = 0; i < guests->num_victims; i++) {
-		/* The other one dies anywhere. */
-		uint32_t point = i == 0 ? k :
-			(uint32_t)(mix(scene->seed) % scene->trace.length);
-
-		arrival = victim_run_to(&guests->victims[i].victim, &scene->trace, point, served,
-					guests);
-		if (i == 0)
-			scene->arrival = arrival;
-		if (!holds(arrival != LOST, "the victim ended by itself, with status 0x%x",
-			   guests->victims[i].victim.status))
-			return false;
-	}
-	return true;
+	if (!party_run_to(first, k, first->op->special == CONNECT ? serve : NULL, guests))
+		return false;
+	if (guests->num_victims < 2 || !known)
+		return true;
+	/* The other one dies anywhere. */
+	arrival = victim_run_to(&second->victim, &scene->trace,
+				(uint32_t)(mix(scene->seed) % scene->trace.length), NULL, NULL);
+	return holds(arrival != LOST, "the second victim ended by itself: status 0x%x",
+		     second->victim.status);
 }
 
 static inline bool stand_still(struct guest_scene *guests)
 {
-	struct party *first = &guests->victims[0];
+	struct party *first = &guests->victims[0].party;
 
 	switch (guests->scene->circumstance) {
 	case STOPPED:
 		return stop_victim(first) && party_work(first);
 	case RESUMED:
-		return party_work(first) && resume_victim(first);
+		return (first->op->waits || party_work(first)) &&
+		       resume_victim(first, serve, guests);
 	default:
 		return true;
 	}
@@ -583,36 +410,39 @@ static inline bool stand_still(struct guest_scene *guests)
 
 static inline bool guests_start(struct guest_scene *guests)
 {
+	const struct operation *op = guests->scene->op;
 	int i;
 
-	guests->num_victims = guests->scene->circumstance == TOGETHER ? 2 : 1;
+	guests->num_victims = guests->scene->circumstance == TOGETHER && op->special != CONNECT ?
+			      2 : 1;
 	for (i = 0; i < guests->num_victims; i++)
-		party_init(&guests->victims[i], guests, i, guests->scene->op);
+		guest_init(&guests->victims[i], guests, i, op);
 	for (i = 0; i < guests->num_victims; i++)
-		if (!party_start(&guests->victims[i]) || !party_meet(&guests->victims[i]))
+		if (!guest_start(&guests->victims[i]))
 			return false;
 	return true;
 }
 
 static inline bool guests_bury(struct guest_scene *guests, uint32_t k)
 {
+	struct guest *victims = guests->victims;
 	int i;
 
 	for (i = 0; i < guests->num_victims; i++)
-		kill(guests->victims[i].victim.pid, SIGKILL);
-	for (i = 0; i < guests->num_victims; i++)
-		if (!party_deliver(&guests->victims[i], k % 2))
-			return false;
+		kill(victims[i].party.victim.pid, SIGKILL);
+	if (caller_vanished(&victims[0]))
+		return succeed(&victims[0], "isb");
 	for (i = guests->num_victims; i-- > 0;)
-		if (!party_check_record(&guests->victims[i]) ||
-		    !party_let_go(&guests->victims[i], false))
+		if (!guest_deliver(&victims[i], k % 2) || !guest_check_end(&victims[i]) ||
+		    !party_let_go(&victims[i].party, false))
 			return false;
-	if (!succeed(&guests->victims[0], k % 4 ? "isb" : "isbm"))
+	if (!succeed(&victims[0], k % 4 ? "isb" : "isbm"))
 		return false;
 	for (i = 0; i < guests->num_victims; i++) {
-		if (!party_let_go(&guests->victims[i], true))
+		victims[i].party.victim.ended = true;
+		if (!party_let_go(&victims[i].party, true))
 			return false;
-		party_close(&guests->victims[i]);
+		party_close(&victims[i].party);
 	}
 	return true;
 }
@@ -620,16 +450,20 @@ static inline bool guests_bury(struct guest_scene *guests, uint32_t k)
 static inline bool guest_dies_run(struct scene *scene, uint32_t k)
 {
 	struct guest_scene *guests = scene->data;
+	unsigned int load_sent = guests->common->load.sent;
 	struct holdings before = holdings_now();
 	bool recorded = scene->trace.length;
 	bool right;
 
 	right = guests_start(guests) && run_to_point(guests, k) && stand_still(guests) &&
-		guests_bury(guests, k);
-	kill_forked(guests);
-	return right && audit_host(guests->host) && (!recorded || holdings_same(&before)) &&
-	       !*complaint;
+		guests_bury(guests, k) && load_rest(guests, load_sent);
+	kill_forked(&guests->common->forked);
+	right = right && audit_host(guests->host) && (!recorded || holdings_same(&before));
+	load_resume(guests);
+	return right && !*complaint;
 }
+
+/* The sweep ------------------------------------------------------------------------------------------------- */
 
 static inline bool guest_dies_open(struct scene *scene)
 {
@@ -648,19 +482,25 @@ static inline bool guest_dies_open(struct scene *scene)
 	    voxshm_host_listen(guests->host, abstract_address(guests->address), 0, NULL, NULL,
 			       &error))
 		return complain("host: %s", error.text);
-	return true;
+	return scene->circumstance != LOADED || load_start(guests);
 }
 
 static inline void guest_dies_close(struct scene *scene)
 {
 	struct guest_scene *guests = scene->data;
-	int i;
+	int i, status;
 
 	for (i = 0; i < guests->num_victims; i++)
-		if (guests->victims[i].victim.pid)
-			child_kill(guests->victims[i].victim.pid);
-	kill_forked(guests);
+		if (guests->victims[i].party.victim.pid && !guests->victims[i].party.victim.ended)
+			child_kill(guests->victims[i].party.victim.pid);
+	kill_forked(&guests->common->forked);
 	voxshm_host_free(guests->host);
+	if (guests->load_pid) {
+		guests->common->load.pause = false;
+		status = child_wait(guests->load_pid);
+		if (!holds(status == 0, "the guest that was busy ended with status 0x%x", status))
+			scene->failures++;
+	}
 	munmap(guests->common, sizeof(*guests->common));
 	free(guests);
 	scene->data = NULL;

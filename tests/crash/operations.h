@@ -21,6 +21,8 @@ struct operation {
 	const char *sends;		/* what the operation itself sends, in order */
 	bool survivor_reads_asleep;	/* it has set its sleep word for data */
 	bool survivor_fills;		/* it has sent until the ring was full, and waits for room */
+	bool closes;			/* it ends the link on purpose */
+	bool waits;			/* in vain: nobody must do what it waits for */
 	int special;			/* no operation on a link: the scenario knows it */
 	void (*prepare)(struct side *victim);
 	void (*run)(struct side *victim);
@@ -61,8 +63,15 @@ static inline void op_send_batch(struct side *victim)
 
 static inline void op_send_refused(struct side *victim)
 {
-	REQUIRE_EQ(-ETIMEDOUT, voxshm_send(victim->link, prepared[0].iov_base,
-					   prepared[0].iov_len, MS));
+	static const uint8_t data[240];
+
+	REQUIRE_EQ(-ETIMEDOUT, voxshm_send(victim->link, data, sizeof(data), MS));
+}
+
+/* Looks once before it sleeps: how often depends on the clock. */
+static inline void spin_little(struct side *victim)
+{
+	voxshm_link_set_spin(victim->link, 1);
 }
 
 static inline void op_loan_slot(struct side *victim)
@@ -173,7 +182,7 @@ static inline void op_release_first(struct side *victim)
 
 static inline void op_arm(struct side *victim)
 {
-	REQUIRE_EQ(0, voxshm_link_arm(victim->link, VOXSHM_READABLE));
+	REQUIRE(voxshm_link_arm(victim->link, VOXSHM_READABLE) >= 0);
 }
 
 static inline void op_close(struct side *victim)
@@ -196,7 +205,8 @@ static const struct operation link_operations[] = {
 	{ "send_batch", SOME_DOWN, "IS|is", "", "isi", .run = op_send_batch },
 	{ "send_waking", "S", "S", "", "i", .survivor_reads_asleep = true, .run = op_send },
 	{ "send_slot_waking", "I", "I", "", "s", .survivor_reads_asleep = true, .run = op_send },
-	{ "send_refused", "", "|www", "", "w", .run = op_send_refused },
+	{ "send_refused", "", "|www", "", "",
+	  .waits = true, .prepare = spin_little, .run = op_send_refused },
 	{ "loan_slot", SOME_DOWN, SOME_UP, "", "", .run = op_loan_slot },
 	{ "loan_mapping", "M", "M", "", "", .run = op_loan_mapping },
 	{ "loan_larger_mapping", "", "m", "", "", .run = op_loan_larger_mapping },
@@ -212,14 +222,15 @@ static const struct operation link_operations[] = {
 	{ "recv_mapping", "M", "M", "mi", "", .run = op_recv },
 	{ "recv_batch", "IS", SOME_UP, "isis", "", .run = op_recv_batch },
 	{ "recv_copy", "IS", SOME_UP, "si", "", .run = op_recv_copy },
-	{ "recv_refused", "IS", SOME_UP, "", "", .run = op_recv_refused },
+	{ "recv_refused", "IS", SOME_UP, "", "",
+	  .waits = true, .prepare = spin_little, .run = op_recv_refused },
 	{ "release_inline", "I|i", SOME_UP, "", "", .run = op_release },
 	{ "release_slot", "S|s", SOME_UP, "", "", .run = op_release },
 	{ "release_mapping", "M|m", "M", "", "", .run = op_release },
 	{ "release_early", "III|s", SOME_UP, "", "", .run = op_release_early },
 	{ "release_waking", "WW", "S", "", "", .survivor_fills = true, .run = op_release_first },
 	{ "arm", "IS", SOME_UP, "", "", .run = op_arm },
-	{ "close", "ISs|is", "ISis|is", "", "", .run = op_close },
+	{ "close", "ISs|is", "ISis|is", "", "", .closes = true, .run = op_close },
 };
 
 #endif

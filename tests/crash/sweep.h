@@ -57,8 +57,30 @@ struct scene {
 	unsigned int runs, strayed, failures;
 };
 
+/* Small: what is rare in a large segment happens here. */
+static inline struct voxshm_config scene_config(const struct scene *scene)
+{
+	static const struct voxshm_class native_classes[] = { { SLOT_SMALL, 8 },
+							      { SLOT_LARGE, 2 } };
+	static const struct voxshm_class vox_classes[] = { { SLOT_SMALL, 32 },
+							   { SLOT_LARGE, 8 } };
+
+	return (struct voxshm_config){
+		.struct_size = sizeof(struct voxshm_config),
+		.format = scene->format,
+		.backend = scene->backend,
+		.max_guests = 4,
+		.ring_capacity = 896,	/* three large inline messages, and a fourth by a wrap */
+		.max_payload = 2 * MIB,
+		.max_mappings = 6,
+		.num_classes = 2,
+		.classes = scene->format == VOXSHM_FORMAT_VOX ? vox_classes : native_classes,
+	};
+}
+
 /* What all sweeps of a program did, for its last line; in shared memory. */
 struct sweep_totals {
+	pid_t pid;		/* of the program itself */
 	unsigned int sweeps, runs, strayed, failures;
 	uint64_t instructions;
 	int64_t longest_call;

@@ -109,7 +109,7 @@ static inline uint64_t victim_place(const struct victim *victim)
 	return (uint64_t)ptrace(PTRACE_PEEKUSER, victim->pid, offsetof(struct user, regs.rip), 0);
 }
 
-/* How the victim's last stop came about: TRAP_TRACE, TRAP_HWBKPT, SI_KERNEL (a marker). */
+/* How the victim's last stop came about: TRAP_HWBKPT, SI_KERNEL (a marker), or a step. */
 static inline int victim_cause(const struct victim *victim)
 {
 	siginfo_t info = { 0 };
@@ -118,6 +118,12 @@ static inline int victim_cause(const struct victim *victim)
 	    ptrace(PTRACE_GETSIGINFO, victim->pid, 0, &info) < 0)
 		return 0;
 	return info.si_code;
+}
+
+/* Has it done one instruction? (Behind a system call the cause is TRAP_BRKPT.) */
+static inline bool is_step(int cause)
+{
+	return cause == TRAP_TRACE || cause == TRAP_BRKPT;
 }
 
 /* A signal that is no trap of ours is the victim's: none is expected. */
@@ -169,10 +175,6 @@ static inline void trace_append(struct trace *trace, uint64_t place)
 	trace->place[trace->length++] = place;
 }
 
-/*
- * An instruction that repeats itself is stepped into many times, but a debug
- * register tells of it once: the later ones get no number of their own.
- */
 static inline void trace_count(struct trace *trace)
 {
 	uint32_t buckets = 1, i, slot, *count;
@@ -189,12 +191,27 @@ static inline void trace_count(struct trace *trace)
 		while (keys[slot] && keys[slot] != trace->place[i])
 			slot = (slot + 1) & (buckets - 1);
 		keys[slot] = trace->place[i];
-		if (i == 0 || trace->place[i] != trace->place[i - 1])
-			count[slot]++;
-		trace->occurrence[i] = count[slot];
+		trace->occurrence[i] = ++count[slot];
 	}
 	free(keys);
 	free(count);
+}
+
+/*
+ * Does one instruction; one that repeats itself (rep movsb) counts as one.
+ * Return: how the victim stopped, 0 when it did not.
+ */
+static inline int victim_step(struct victim *victim, victim_serve_fn *serve, void *data)
+{
+	uint64_t place = victim_place(victim);
+	int cause;
+
+	do {
+		if (!victim_go(victim, PTRACE_SINGLESTEP, serve, data))
+			return 0;
+		cause = victim_cause(victim);
+	} while (is_step(cause) && victim_place(victim) == place);
+	return cause;
 }
 
 /*
@@ -209,10 +226,8 @@ static inline bool trace_record(struct trace *trace, struct victim *victim,
 	trace_free(trace);
 	do {
 		trace_append(trace, victim_place(victim));
-		if (!victim_go(victim, PTRACE_SINGLESTEP, serve, data))
-			return false;
-		cause = victim_cause(victim);
-	} while (cause == TRAP_TRACE);
+		cause = victim_step(victim, serve, data);
+	} while (is_step(cause));
 	trace_count(trace);
 	return cause == SI_KERNEL;
 }
@@ -223,19 +238,19 @@ static inline uint32_t trace_start(const struct trace *trace, uint32_t k)
 	uint32_t start = k, best = UINT32_MAX, i = k;
 
 	do {
-		bool repeats = i > 0 && trace->place[i] == trace->place[i - 1];
 		uint32_t cost = trace->occurrence[i] + (k - i);
 
-		if (!repeats && cost < best) {
+		if (cost < best) {
 			best = cost;
 			start = i;
 		}
-	} while (i-- > 0 && (k - i < MOST_STEPS || best == UINT32_MAX));
+	} while (i-- > 0 && k - i < MOST_STEPS);
 	return start;
 }
 
 enum arrival {
 	ARRIVED,
+	RECORDED,	/* it was stepped to the end, and stands there */
 	STRAYED,	/* this victim took another way, and stands at the end */
 	LOST,		/* it ended by itself, or hangs */
 };
@@ -261,10 +276,8 @@ static inline enum arrival victim_run_to(struct victim *victim, const struct tra
 	}
 	set_debug_register(victim, 7, 0);
 	for (i = start; i < k; i++) {
-		if (!victim_go(victim, PTRACE_SINGLESTEP, serve, data))
-			return LOST;
-		cause = victim_cause(victim);
-		if (cause != TRAP_TRACE)
+		cause = victim_step(victim, serve, data);
+		if (!is_step(cause))
 			return cause == SI_KERNEL ? STRAYED : LOST;
 	}
 	return victim_place(victim) == trace->place[k] ? ARRIVED : STRAYED;
