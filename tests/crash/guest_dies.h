@@ -77,13 +77,15 @@ static inline void guest_event(struct guest *guest, const struct voxshm_event *e
 /* The host's part with the guest that is busy: takes what came, and sends as much. */
 static inline void serve_load(struct guest *load)
 {
+	struct load *common = &load->scene->common->load;
 	struct side *near = &load->party.near;
 	int ret = 0, i;
 
 	for (i = 0; i < LOAD_BURST && ret == 0; i++)
-		ret = load_receive(near);
+		ret = load_receive(near, 0);
+	common->taken = near->received;
 	if (holds(ret == 0 || ret == -EAGAIN, "recv from the guest that is busy: %d", ret) &&
-	    !load->scene->common->load.pause)
+	    !common->pause && near->sent - common->received < LOAD_UNDER_WAY)
 		load_send(near);
 }
 
@@ -231,11 +233,13 @@ static inline bool guest_check_end(struct guest *guest)
 {
 	struct party *party = &guest->party;
 	bool left = guest->end == VOXSHM_EVENT_LEFT;
+	bool known = party->op->special != CONNECT || link_is_on_device(party->near.link);
+	/* A vox guest says who it is when it rings first, which is the last that it does. */
+	bool named = known || party->scene->format != VOXSHM_FORMAT_VOX;
 
 	return holds(guest->end == VOXSHM_EVENT_DIED || (left && party->op->closes),
 		     "the end was told as event %d", guest->end) &&
-	       party_check_exit(party, left, party->op->special != CONNECT ||
-				link_is_on_device(party->near.link));
+	       party_check_exit(party, left, known, named);
 }
 
 static inline bool has_victims_link(const struct guest *guest)

@@ -96,7 +96,7 @@ static inline void op_bury(struct side *victim)
 
 	(void)victim;
 	do {
-		REQUIRE(waits++ < 1000);
+		REQUIRE(waits++ < 10000);
 		if (voxshm_host_wait(victim_host, &event, 1, 0) == 1 &&
 		    event.link == victims_other_link && event.type == VOXSHM_EVENT_READABLE &&
 		    voxshm_try_recv(event.link, &view) == 0)

@@ -236,6 +236,9 @@ static inline bool resume_victim(struct party *party, victim_serve_fn *serve, vo
 		   "the victim, let go on, did not end what it did: status 0x%x",
 		   party->victim.status))
 		return false;
+	/* Room for what comes. */
+	while (party->near.link && party->near.received < party->up_before && !*complaint)
+		party_receive(party);
 	return holds(victim_run_to_marker(&party->victim, serve, data),
 		     "the victim, let go on, was not sound: status 0x%x", party->victim.status);
 }
@@ -289,7 +292,9 @@ static inline bool party_count(struct party *party)
 		     received, before);
 }
 
-static inline bool party_check_exit(struct party *party, bool left, bool exit_known)
+/* What is known of it: how it exited; at least its pid. */
+static inline bool party_check_exit(struct party *party, bool left, bool exit_known,
+				    bool pid_known)
 {
 	struct voxshm_status *first = &party->status, last;
 	int64_t until = now_ns() + BOUND;
@@ -304,7 +309,7 @@ static inline bool party_check_exit(struct party *party, bool left, bool exit_kn
 		     "the exit is of kind %d", last.exit_kind) &&
 	       holds(!exit_known || last.exit_value == SIGKILL, "the exit's value is %d",
 		     last.exit_value) &&
-	       holds(last.pid == party->victim.pid, "the pid is %d, not %d", (int)last.pid,
+	       holds(last.pid == party->victim.pid || (!pid_known && last.pid == 0), "the pid is %d, not %d", (int)last.pid,
 		     (int)party->victim.pid) &&
 	       holds(last.epoch == first->epoch && last.peer_id == first->peer_id,
 		     "peer %u, epoch %u; at first %u, %u", last.peer_id, last.epoch,

@@ -59,22 +59,24 @@ static inline __attribute__((format(printf, 2, 3))) bool holds(bool condition, c
 #define BOUND (5 * SECOND * slowness())
 
 static int64_t longest_call;
+static const char *longest_call_name = "";
 
-static inline int64_t call_ended(int64_t began)
+static inline bool call_ended(const char *name, int64_t began)
 {
 	int64_t took = now_ns() - began;
 
-	if (took > longest_call)
+	if (took > longest_call) {
 		longest_call = took;
-	return took;
+		longest_call_name = name;
+	}
+	return holds(took < BOUND, "%s took %lld ms", name, (long long)(took / MS));
 }
 
 /* The value of a call, whose time counts. */
 #define TIMED(call) ({									\
 	int64_t began_ = now_ns();							\
 	__auto_type value_ = (call);							\
-	holds(call_ended(began_) < BOUND, #call " took %lld ms",			\
-	      (long long)((now_ns() - began_) / MS));					\
+	call_ended(#call, began_);							\
 	value_;										\
 })
 

@@ -84,6 +84,7 @@ struct sweep_totals {
 	unsigned int sweeps, runs, strayed, failures;
 	uint64_t instructions;
 	int64_t longest_call;
+	char longest_call_name[96];
 };
 
 static struct sweep_totals *sweep_totals;
@@ -143,8 +144,11 @@ static inline void sweep_print(const struct scene *scene, const char *delivery)
 	sweep_totals->strayed += scene->strayed;
 	sweep_totals->failures += scene->failures;
 	sweep_totals->instructions += scene->trace.length ? scene->trace.length - 1 : 0;
-	if (longest_call > sweep_totals->longest_call)
-		sweep_totals->longest_call = longest_call;
+	if (longest_call <= sweep_totals->longest_call)
+		return;
+	sweep_totals->longest_call = longest_call;
+	snprintf(sweep_totals->longest_call_name, sizeof(sweep_totals->longest_call_name), "%s",
+		 longest_call_name);
 }
 
 static inline void describe_failure(const struct scene *scene, uint32_t k)

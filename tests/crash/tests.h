@@ -120,10 +120,10 @@ static inline void print_totals(void)
 	if (getpid() != totals->pid)
 		return;
 	printf("# seed %llu; %u sweeps of %llu instructions together, %u runs, %u strayed, "
-	       "%u failures; the longest call of a survivor took %lld us\n",
+	       "%u failures; the longest call of a survivor took %lld us: %s\n",
 	       (unsigned long long)sweep_seed(), totals->sweeps,
 	       (unsigned long long)totals->instructions, totals->runs, totals->strayed,
-	       totals->failures, (long long)(totals->longest_call / 1000));
+	       totals->failures, (long long)(totals->longest_call / 1000), totals->longest_call_name);
 }
 
 static void __attribute__((constructor)) __constructor_order_last(void)
