@@ -374,7 +374,7 @@ static inline bool guest_survives(struct host_scene *hosts)
 		return false;
 	voxshm_link_status(party->near.link, &status);
 	right = party_check_exit(party, party->op->closes && status.state == VOXSHM_LINK_LEFT,
-				 link_is_on_device(party->near.link)) &&
+				 link_is_on_device(party->near.link), true) &&
 		holds(voxshm_link_arm(party->near.link, VOXSHM_READABLE) == VOXSHM_READABLE,
 		      "a wait for the dead would sleep") &&
 		party_let_go(party, true);
