@@ -20,11 +20,13 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__real_realloc(void *block, size_t size);
+char *__real_strdup(const char *text);
 void __real_free(void *block);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_realloc(void *block, size_t size);
+char *__wrap_strdup(const char *text);
 void __wrap_free(void *block);
 
 void *__wrap_malloc(size_t size)
@@ -49,6 +51,12 @@ void *__wrap_realloc(void *block, size_t size)
 {
 	live_blocks += !block;
 	return __real_realloc(block, size);
+}
+
+char *__wrap_strdup(const char *text)
+{
+	live_blocks++;
+	return __real_strdup(text);
 }
 
 void __wrap_free(void *block)

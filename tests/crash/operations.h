@@ -68,10 +68,10 @@ static inline void op_send_refused(struct side *victim)
 	REQUIRE_EQ(-ETIMEDOUT, voxshm_send(victim->link, data, sizeof(data), MS));
 }
 
-/* Looks once before it sleeps: how often depends on the clock. */
-static inline void spin_little(struct side *victim)
+/* How often it would look depends on the clock; and a look changes nothing. */
+static inline void sleep_at_once(struct side *victim)
 {
-	voxshm_link_set_spin(victim->link, 1);
+	voxshm_link_set_spin(victim->link, 0);
 }
 
 static inline void op_loan_slot(struct side *victim)
@@ -206,7 +206,7 @@ static const struct operation link_operations[] = {
 	{ "send_waking", "S", "S", "", "i", .survivor_reads_asleep = true, .run = op_send },
 	{ "send_slot_waking", "I", "I", "", "s", .survivor_reads_asleep = true, .run = op_send },
 	{ "send_refused", "", "|www", "", "",
-	  .waits = true, .prepare = spin_little, .run = op_send_refused },
+	  .waits = true, .prepare = sleep_at_once, .run = op_send_refused },
 	{ "loan_slot", SOME_DOWN, SOME_UP, "", "", .run = op_loan_slot },
 	{ "loan_mapping", "M", "M", "", "", .run = op_loan_mapping },
 	{ "loan_larger_mapping", "", "m", "", "", .run = op_loan_larger_mapping },
@@ -223,7 +223,7 @@ static const struct operation link_operations[] = {
 	{ "recv_batch", "IS", SOME_UP, "isis", "", .run = op_recv_batch },
 	{ "recv_copy", "IS", SOME_UP, "si", "", .run = op_recv_copy },
 	{ "recv_refused", "IS", SOME_UP, "", "",
-	  .waits = true, .prepare = spin_little, .run = op_recv_refused },
+	  .waits = true, .prepare = sleep_at_once, .run = op_recv_refused },
 	{ "release_inline", "I|i", SOME_UP, "", "", .run = op_release },
 	{ "release_slot", "S|s", SOME_UP, "", "", .run = op_release },
 	{ "release_mapping", "M|m", "M", "", "", .run = op_release },

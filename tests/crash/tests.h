@@ -12,9 +12,6 @@
 #include "crash/guest_dies.h"
 #include "crash/host_dies.h"
 
-/* One sweep may take so many seconds. */
-#define SWEEP_SECONDS 3600
-
 #define LINK_OPERATIONS(X)								\
 	X(send_inline) X(send_wrapped) X(send_slot) X(send_slot_after_collecting)	\
 	X(send_mapping) X(send_mapping_again) X(send_batch) X(send_waking)		\
@@ -29,21 +26,9 @@
 #define HOST_OPERATIONS(X)								\
 	X(new_host) X(listen) X(ticket) X(spawn) X(accept) X(bury) X(free_host)
 
-#define COUNT_ONE(name) + 1
 _Static_assert(0 LINK_OPERATIONS(COUNT_ONE) == ARRAY_SIZE(link_operations), "a test for each");
 _Static_assert(0 GUEST_OPERATIONS(COUNT_ONE) == ARRAY_SIZE(guest_operations), "a test for each");
 _Static_assert(0 HOST_OPERATIONS(COUNT_ONE) == ARRAY_SIZE(host_operations), "a test for each");
-
-static inline const struct operation *find_operation(const struct operation *table, size_t count,
-						     const char *name)
-{
-	size_t i;
-
-	for (i = 0; i < count; i++)
-		if (!strcmp(table[i].name, name))
-			return &table[i];
-	return NULL;
-}
 
 static inline bool crash_sweep(const struct variant_choice *choice, const char *name)
 {
@@ -106,44 +91,11 @@ COMBINATIONS(ONE_WAY, host)
 #define HOST_TEST(name) CRASH_TEST(host, name)
 HOST_OPERATIONS(HOST_TEST)
 
-/* main ---------------------------------------------------------------------------------- */
-
 static const struct guest_program crash_programs[] = {
 	{ "spawned", program_spawned },
 	{ 0 },
 };
 
-static inline void print_totals(void)
-{
-	const struct sweep_totals *totals = sweep_totals;
-
-	if (getpid() != totals->pid)
-		return;
-	printf("# seed %llu; %u sweeps of %llu instructions together, %u runs, %u strayed, "
-	       "%u failures; the longest call of a survivor took %lld us: %s\n",
-	       (unsigned long long)sweep_seed(), totals->sweeps,
-	       (unsigned long long)totals->instructions, totals->runs, totals->strayed,
-	       totals->failures, (long long)(totals->longest_call / 1000), totals->longest_call_name);
-}
-
-static void __attribute__((constructor)) __constructor_order_last(void)
-{
-	if (!__constructor_order)
-		__constructor_order = _CONSTRUCTOR_ORDER_BACKWARD;
-}
-
-int main(int argc, char **argv)
-{
-	bool is_guest = argc > 1 && !strcmp(argv[1], "--guest");
-
-	if (is_guest)
-		return variants_main(argc, argv, crash_programs);
-	sweep_totals = mmap(NULL, sizeof(*sweep_totals), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(sweep_totals != MAP_FAILED);
-	sweep_totals->pid = getpid();
-	atexit(print_totals);
-	return variants_main(argc, argv, crash_programs);
-}
+CRASH_TEST_MAIN(crash_programs)
 
 #endif
