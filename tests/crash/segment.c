@@ -236,13 +236,15 @@ static bool bystander_works(struct segment_scene *segments, unsigned int least)
 	struct voxshm_slot slots[MOST_SLOTS];
 	unsigned int count = 0, i;
 	const uint8_t *kept;
+	uint32_t *data;
 	int ret;
 
 	do {
 		ret = TIMED(voxshm_segment_slot_alloc(segment, BYSTANDER, 100, &slots[count]));
-		if (ret == 0)
-			*(uint32_t *)voxshm_segment_slot_data(segment, &slots[count], NULL) =
-				++count;
+		if (ret == 0) {
+			data = voxshm_segment_slot_data(segment, &slots[count], NULL);
+			*data = ++count;
+		}
 	} while (ret == 0 && count < MOST_SLOTS);
 	if (!holds(ret == 0 || ret == -EAGAIN, "the bystander's alloc: %d", ret) ||
 	    !holds(count >= least, "the bystander got %u slots, not %u", count, least))
