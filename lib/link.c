@@ -88,7 +88,7 @@ void link_update_state(struct voxshm_link *link)
 		set_state(link, VOXSHM_LINK_DIED);
 	/* Killed before it said who it was: nobody will learn more. */
 	if (link_state(link) == VOXSHM_LINK_DIED && end->claimed && end->pid == 0 &&
-	    end->exit_kind == VOXSHM_EXIT_NONE)
+	    !end->exit_awaited && end->exit_kind == VOXSHM_EXIT_NONE)
 		end->exit_kind = VOXSHM_EXIT_UNKNOWN;
 	watch_pidfd(link);
 }
