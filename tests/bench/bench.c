@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench - round trip and one-way rate of voxshm beside a pipe, a UNIX socket
- * and the memory itself, between two pinned processes, in one run.
+ * bench - round trip and one-way rate of voxshm beside a pipe, a UNIX socket,
+ * vox-shm 0.3.1 in Rust and the memory itself, between two pinned processes, in
+ * one run.
  *
- * Every transport is a table of the same few operations. All transports of a
+ * Every transport is a table of the same few operations; vox-shm is a program of
+ * its own (tests/interop/src/bin/vox-shm-bench.rs), with both ends in Rust. All transports of a
  * size are measured in turn, several rounds, and the median is printed. The
  * sender writes and the receiver reads one word of each 64-byte line.
  */
@@ -278,6 +280,7 @@ static void lines_recv(struct peer *peer, size_t size, uint64_t value)
 		__builtin_ia32_pause();
 }
 
+/* Without operations: measured by the program that VOX_SHM_BENCH_PROGRAM names. */
 static const struct transport transports[] = {
 	{ "two shared lines (limit)", lines_open, lines_join, lines_close, lines_send, lines_recv, LINE, false },
 	{ "voxshm copy, spinning", voxshm_open, voxshm_join_spinning, voxshm_close, copy_send, view_recv, MAX_SIZE, true },
@@ -285,6 +288,7 @@ static const struct transport transports[] = {
 	{ "voxshm copy, default", voxshm_open, voxshm_join, voxshm_close, copy_send, view_recv, MAX_SIZE, true },
 	{ "pipe", pipe_open, pipe_join, fd_close, fd_send, fd_recv, MAX_SIZE, true },
 	{ "UNIX stream socket", socket_open, socket_join, fd_close, fd_send, fd_recv, MAX_SIZE, true },
+	{ .name = "vox-shm 0.3.1, Rust", .max_size = MAX_SIZE, .one_way = true },
 };
 
 #define TRANSPORTS (sizeof(transports) / sizeof(*transports))
@@ -348,6 +352,32 @@ static void measure(const struct transport *transport, size_t size, unsigned int
 	free(peer.buffer);
 }
 
+static const char *program(void)
+{
+	return getenv("VOX_SHM_BENCH_PROGRAM");
+}
+
+static void measure_program(size_t size, unsigned int trips, unsigned int messages,
+			    double *trip_ns, double *rate)
+{
+	char command[4096];
+	FILE *output;
+	int found;
+
+	snprintf(command, sizeof(command), "'%s' %zu %u %u", program(), size, trips, messages);
+	output = popen(command, "re");
+	if (!output)
+		die("popen", errno);
+	found = fscanf(output, "%lf %lf", trip_ns, rate);
+	if (pclose(output) || found != 2)
+		die(command, EPROTO);
+}
+
+static bool is_there(const struct transport *transport)
+{
+	return transport->open || program();
+}
+
 static int compare(const void *a, const void *b)
 {
 	double left = *(const double *)a, right = *(const double *)b;
@@ -362,14 +392,23 @@ static void bench_size(size_t size, unsigned int trips, unsigned int messages)
 
 	for (round = 0; round < ROUNDS; round++)
 		for (i = 0; i < TRANSPORTS; i++)
-			if (size <= transports[i].max_size)
+			if (size > transports[i].max_size || !is_there(&transports[i]))
+				continue;
+			else if (transports[i].open)
 				measure(&transports[i], size, trips,
 					transports[i].one_way ? messages : 0,
 					&trip_ns[i][round], &rate[i][round]);
+			else
+				measure_program(size, trips, messages, &trip_ns[i][round],
+						&rate[i][round]);
 	printf("\n%zu bytes\n  %-26s %14s %14s %12s\n", size, "", "round trip", "messages/s", "MB/s");
 	for (i = 0; i < TRANSPORTS; i++) {
 		if (size > transports[i].max_size)
 			continue;
+		if (!is_there(&transports[i])) {
+			printf("  %-26s %14s\n", transports[i].name, "not measured");
+			continue;
+		}
 		qsort(trip_ns[i], ROUNDS, sizeof(double), compare);
 		qsort(rate[i], ROUNDS, sizeof(double), compare);
 		printf("  %-26s %11.0f ns", transports[i].name, trip_ns[i][ROUNDS / 2]);
@@ -384,6 +423,8 @@ int main(void)
 {
 	pin(0);
 	printf("voxshm bench: medians of %d rounds, two processes on two cores\n", ROUNDS);
+	if (!program())
+		printf("vox-shm is not measured: VOX_SHM_BENCH_PROGRAM does not name its program\n");
 	bench_size(64, 5000, 1000000);
 	bench_size(1024, 5000, 500000);
 	bench_size(65536, 2000, 20000);

@@ -3,7 +3,7 @@
  * layout.c - a segment as the other side sees it: every header field and
  * offset, made by us or by the crate, is where both compute it.
  */
-#include "crate.h"
+#include "bare.h"
 #include "layout.h"
 #include "vox/segment.h"
 
@@ -223,6 +223,22 @@ TEST_F(layout, free_lists_hold_every_slot)
 			EXPECT_EQ(shapes[i].classes[k].slot_count, class_.slot_count);
 			EXPECT_EQ(class_.slot_count, free_slots);
 		}
+		close_both(_metadata, self);
+	}
+}
+
+/* What fits half of each ring, and the larger ones in slots. */
+TEST_F_TIMEOUT(layout, traffic_through_every_shape, 240)
+{
+	struct traffic traffic = { .seed = 91, .count = MANY / ARRAY_SIZE(shapes) + 1 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
+		open_both(_metadata, self, variant->our_host, &shapes[i]);
+		traffic.max = smaller(300, shapes[i].ring_capacity / 2 - 12);
+		ASSERT_STREQ("1", ask(&self->joined.crate, "attach_peer"));
+		bare_exchange(_metadata, &self->joined.crate, self->segment, 1,
+			      variant->our_host, &traffic);
 		close_both(_metadata, self);
 	}
 }

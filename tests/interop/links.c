@@ -218,6 +218,37 @@ TEST_F(crates_host, gets_all_that_we_sent_before_we_left)
 		TH_LOG("%s", self->joined.crate.answer);
 }
 
+/*
+ * The crate looks at the ring, then waits, and takes our hang-up there for an
+ * error: what we committed in between is in the ring, and comes when it asks
+ * again.
+ */
+TEST_F_TIMEOUT(crates_host, gets_all_that_we_sent_when_it_asks_again, 120)
+{
+	const struct traffic traffic = { .seed = 65, .count = 5, .max = 100 };
+	unsigned int life, number;
+	char text[64];
+
+	for (life = 1; life <= 50; life++) {
+		crate_say(&self->joined.crate, "recv " TRAFFIC_FORMAT " 0 0",
+			  TRAFFIC_WORDS(&traffic));
+		sleep_ms(2);
+		ASSERT_EQ(0, traffic_send(self->joined.link, &traffic, NULL));
+		part_end(&self->joined);
+		number = 0;
+		if (sscanf(crate_hear(&self->joined.crate), "error message %u:", &number) == 1) {
+			ASSERT_EQ(NULL, strstr(self->joined.crate.answer, "damaged"));
+			ask(&self->joined.crate, "recv " TRAFFIC_FORMAT " 0 0 %u",
+			    TRAFFIC_WORDS(&traffic), number);
+		}
+		snprintf(text, sizeof(text), "%u messages", 5 - number);
+		ASSERT_EQ(0, strncmp(text, self->joined.crate.answer + 3, strlen(text)))
+			TH_LOG("life %u: %s", life, self->joined.crate.answer);
+		ASSERT_STREQ("", ask(&self->joined.crate, "recover_peer 1"));
+		join_crate_host(_metadata, &self->joined);
+	}
+}
+
 /* The crate rings nobody for it: a sleeper looks again by itself. */
 TEST_F_TIMEOUT(crates_host, says_goodbye, 240)
 {

@@ -172,4 +172,53 @@ TEST_F_TIMEOUT(pressure, slow_receiver_of_ours, 240)
 	recv_from_crate(_metadata, &self->joined, &hurried, slow);
 }
 
+/* The crate wants room for its largest entry twice; in 520 bytes it waits for ever. */
+TEST_F_TIMEOUT(pressure, smallest_ring_that_the_crate_can_live_with, 240)
+{
+	static const struct traffic traffic = { .seed = 54, .count = MANY, .max = 256 };
+
+	part(&self->joined);
+	self->joined = (struct joined){ 0 };
+	join(_metadata, &self->joined, variant->our_host,
+	     &VOX_CONFIG(.max_guests = 1, .ring_capacity = 2 * (8 + 256), .max_payload = 64 * KIB,
+			 .inline_threshold = 256, .num_classes = 2, .classes = classes));
+	exchange(_metadata, &self->joined, &traffic, (struct manner){ 0 });
+}
+
+/* The socket that carries mappings holds so many: we wait, the crate's sender fails. */
+TEST_F_TIMEOUT(pressure, mappings_that_the_crate_does_not_take, 240)
+{
+	static const struct traffic traffic = {
+		.seed = 55, .count = 1000, .every = 1, .large = 4093,
+	};
+	struct digest digest = { 0 };
+	uint8_t buffer[4 * KIB];
+	unsigned int full = 0;
+	char text[128];
+	uint64_t i;
+	int ret;
+
+	part(&self->joined);
+	self->joined = (struct joined){ 0 };
+	join(_metadata, &self->joined, variant->our_host,
+	     &VOX_CONFIG(.max_guests = 1, .ring_capacity = 64 * KIB, .max_payload = 64 * KIB,
+			 .inline_threshold = 256, .num_classes = 2, .classes = classes));
+	recv_from_crate(_metadata, &self->joined, &(struct traffic){ .count = 1, .max = 9 },
+			(struct manner){ 0 });
+	for (i = 0; i < traffic.count; i++) {
+		traffic_fill(&traffic, i, buffer, traffic.large);
+		digest_add(&digest, buffer, traffic.large);
+		ret = voxshm_try_send(self->joined.link, buffer, traffic.large);
+		if (ret == -EAGAIN) {
+			if (full++ == 0)
+				crate_say(self->crate, "recv " TRAFFIC_FORMAT " 0 0",
+					  TRAFFIC_WORDS(&traffic));
+			ret = voxshm_send(self->joined.link, buffer, traffic.large, PATIENCE);
+		}
+		ASSERT_EQ(0, ret);
+	}
+	EXPECT_LT(0, full);
+	EXPECT_STREQ(digest_text(&digest, text), crate_hear(self->crate));
+}
+
 TEST_HARNESS_MAIN

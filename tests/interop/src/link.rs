@@ -69,11 +69,12 @@ pub async fn recv(rx: &mut ShmLinkRx) -> Result<Backing, String> {
 
 /// How a receiver behaves: it keeps the last `hold` messages borrowed, and
 /// gives them back in any order; after each `pause` messages (0: none) it
-/// sleeps for a millisecond.
-#[derive(Clone, Copy)]
+/// sleeps for a millisecond; it has those before `from` already.
+#[derive(Clone, Copy, Default)]
 pub struct Manner {
 	pub hold: usize,
 	pub pause: u64,
+	pub from: u64,
 }
 
 pub async fn recv_all(
@@ -84,7 +85,7 @@ pub async fn recv_all(
 	let mut digest = Digest::default();
 	let mut held: Vec<(u64, Backing)> = Vec::new();
 
-	for index in 0..traffic.count {
+	for index in manner.from..traffic.count {
 		let message = recv(rx)
 			.await
 			.map_err(|error| format!("message {index}: {error}"))?;

@@ -196,8 +196,7 @@ impl Peer {
 }
 
 fn manner(words: &mut Words) -> Result<Manner, String> {
-	Ok(Manner {
-		hold: words.number()?,
-		pause: words.number()?,
-	})
+	let (hold, pause) = (words.number()?, words.number()?);
+	let from = words.optional().map_or(Ok(0), str::parse).map_err(text)?;
+	Ok(Manner { hold, pause, from })
 }
