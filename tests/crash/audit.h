@@ -1,69 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * audit.h - is anything missing: descriptors, mappings, memory, slots?
- *
- * The test's programs are linked so that every allocation of the library goes
- * through the counters here (-Wl,--wrap, see ../Makefile).
- */
+/* audit.h - is anything missing: descriptors, mappings, memory, slots? */
 #ifndef AUDIT_H
 #define AUDIT_H
 
+#include "crash/allocations.h"
 #include "crash/side.h"
 #include "host.h"
 #include "vox/vox.h"
-
-/* Allocations ---------------------------------------------------------------------------- */
-
-static long live_blocks;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__real_realloc(void *block, size_t size);
-char *__real_strdup(const char *text);
-void __real_free(void *block);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-char *__wrap_strdup(const char *text);
-void __wrap_free(void *block);
-
-void *__wrap_malloc(size_t size)
-{
-	live_blocks++;
-	return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-	live_blocks++;
-	return __real_calloc(count, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-	live_blocks++;
-	return __real_aligned_alloc(alignment, size);
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-	live_blocks += !block;
-	return __real_realloc(block, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-	live_blocks++;
-	return __real_strdup(text);
-}
-
-void __wrap_free(void *block)
-{
-	live_blocks -= block != NULL;
-	__real_free(block);
-}
 
 /* What a process has ------------------------------------------------------------------------ */
 

@@ -19,6 +19,7 @@
 #include <sys/time.h>
 #include <sys/user.h>
 
+#include "crash/allocations.h"
 #include "link/processes.h"
 
 #if !defined(__x86_64__)
@@ -140,6 +141,7 @@ static inline struct victim victim_fork(void (*run)(void *argument), void *argum
 
 	if (victim.pid == 0) {
 		victim_stop_alarm();
+		arena_begin();
 		REQUIRE_EQ(0, ptrace(PTRACE_TRACEME, 0, 0, 0));
 		raise(SIGSTOP);
 		run(argument);
@@ -280,7 +282,9 @@ static inline enum arrival victim_run_to(struct victim *victim, const struct tra
 		if (!is_step(cause))
 			return cause == SI_KERNEL ? STRAYED : LOST;
 	}
-	return victim_place(victim) == trace->place[k] ? ARRIVED : STRAYED;
+	if (victim_place(victim) == trace->place[k])
+		return ARRIVED;
+	return victim_run_to_marker(victim, serve, data) ? STRAYED : LOST;
 }
 
 #endif
