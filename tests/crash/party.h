@@ -211,9 +211,11 @@ static inline bool party_work(struct party *party)
 	if (!holds(ret == 0 || ret == -EAGAIN || ret == -EPIPE,
 		   "sending to one that stands still: %d", ret))
 		return false;
-	ret = TIMED(voxshm_loan(near->link, message_size('b', 0), &loan, 0));
+	/* Takes two slots, and gives back the first: who was taking that one must notice. */
+	ret = TIMED(voxshm_loan(near->link, message_size('s', 0), &loan, 0));
 	if (ret == 0)
-		voxshm_abort(near->link, &loan);
+		ret = TIMED(voxshm_loan(near->link, message_size('s', 0), &near->second_loan, 0));
+	voxshm_abort(near->link, &loan);
 	return holds(ret == 0 || ret == -EAGAIN || ret == -EPIPE, "loan while one stands still: %d",
 		     ret);
 }
@@ -327,6 +329,8 @@ static inline bool party_let_go(struct party *party, bool all)
 		      "a loan was sent to the dead");
 		voxshm_abort(near->link, &near->loan);
 	}
+	if (near->second_loan.data)
+		voxshm_abort(near->link, &near->second_loan);
 	return side_check_held(near) && side_release(near, all);
 }
 
