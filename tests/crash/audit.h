@@ -112,13 +112,11 @@ static inline bool audit_intents(const struct voxshm_segment *segment)
 }
 
 /* Nobody has a slot in hand now: is every one of them in its place? */
-static inline bool audit_pool(struct voxshm_segment *segment)
+static inline bool audit_pool(const struct voxshm_segment *segment)
 {
 	const struct vox_pool *pool = &segment->pool;
 	uint32_t extent, i;
 
-	/* What a living guest had named is tried again, as a sender that finds none would. */
-	vox_search_lost(segment);
 	for (extent = 0; extent < vox_pool_num_extents(pool); extent++)
 		for (i = 0; i < pool->num_classes; i++)
 			if (!audit_slots(vox_pool_class(pool, extent, i), i) ||
@@ -135,10 +133,16 @@ static inline struct voxshm_segment *host_segment(const struct voxshm_host *host
 	return ((const struct vox_host *)host->segment)->segment;
 }
 
-static inline bool audit_host(const struct voxshm_host *host)
+/*
+ * `parked`: some slots may have been named by a guest that lives, and are tried
+ * again now, as a sender that finds none would do.
+ */
+static inline bool audit_host(const struct voxshm_host *host, bool parked)
 {
 	struct voxshm_segment *segment = host_segment(host);
 
+	if (segment && parked)
+		vox_search_lost(segment);
 	return !segment || audit_pool(segment);
 }
 

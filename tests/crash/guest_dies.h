@@ -213,13 +213,35 @@ static inline bool guest_start(struct guest *guest)
 
 /* After the death ---------------------------------------------------------------------------------------- */
 
-/* All that comes, by waiting in recv, or by waiting for the host's events. */
-static inline bool guest_deliver(struct guest *guest, bool by_recv)
+/* It has gone, and whoever reaps it still can. */
+static inline void await_death(const struct party *party)
+{
+	siginfo_t info;
+
+	if (!party->victim.ended)
+		waitid(P_PID, (id_t)party->victim.pid, &info, WEXITED | WNOWAIT);
+}
+
+/*
+ * All that comes. The survivor learns of the death in one of several ways: by
+ * asking, by polling, while it waits in recv, or from the host's events; before
+ * that it has given back what lies in the ring, or not.
+ */
+static inline bool guest_deliver(struct guest *guest, uint32_t way)
 {
 	struct party *party = &guest->party;
+	struct voxshm_status status;
 	int64_t began = now_ns();
 
-	if (by_recv && party->near.link && !party_drain(party))
+	if (party->near.link && (way & 1) && !side_release(&party->near, false))
+		return false;
+	if (way & 2)
+		await_death(party);
+	if (party->near.link && (way & 4))
+		voxshm_link_status(party->near.link, &status);
+	if (way & 8)
+		TIMED(voxshm_host_arm(guest->scene->host));
+	if (party->near.link && (way & 16) && !party_drain(party))
 		return false;
 	while (!guest->ended && !*complaint && now_ns() - began < BOUND) {
 		pump(guest->scene, 10 * MS);
@@ -267,7 +289,7 @@ static inline bool caller_vanished(struct guest *guest)
 		kill_forked(guest->party.forked);
 		pump(guest->scene, MS);
 		pumps++;
-	} while (!guest->ended && (has_victims_link(guest) || pumps < 5) && !*complaint &&
+	} while (!guest->attached && (has_victims_link(guest) || pumps < 5) && !*complaint &&
 		 now_ns() - began < BOUND);
 	return !guest->attached;
 }
@@ -305,7 +327,8 @@ static inline bool succeed(const struct guest *dead, const char *kinds)
 		return false;
 	}
 	right = exchange(&party->near, &far, kinds) &&
-		holds(!before->peer_id || party->status.peer_id == before->peer_id,
+		holds(!before->peer_id || party->status.peer_id == before->peer_id ||
+		      (dead->party.op->closes && party->status.peer_id < before->peer_id),
 		      "the successor of peer %u is peer %u", before->peer_id,
 		      party->status.peer_id) &&
 		holds(party->status.epoch > before->epoch,
@@ -397,13 +420,45 @@ static inline bool run_to_point(struct guest_scene *guests, uint32_t k)
 		     second->victim.status);
 }
 
-static inline bool stand_still(struct guest_scene *guests)
+/* All that came is delivered, and its end is told. What lies in slots is kept. */
+static inline bool guest_mourn(struct guest *guest, uint32_t way)
+{
+	return guest_deliver(guest, way) && guest_check_end(guest) &&
+	       party_let_go(&guest->party, false);
+}
+
+static inline bool guest_forget(struct guest *guest)
+{
+	guest->party.victim.ended = true;
+	if (!party_let_go(&guest->party, true))
+		return false;
+	party_close(&guest->party);
+	return true;
+}
+
+/* The second victim dies, and is buried, while the first one stands still. */
+static inline bool bury_second(struct guest_scene *guests, uint32_t k)
+{
+	struct guest *second = &guests->victims[1];
+
+	if (guests->num_victims < 2)
+		return true;
+	guests->num_victims = 1;
+	kill(second->party.victim.pid, SIGKILL);
+	return guest_mourn(second, k) && succeed(second, "isb") && guest_forget(second);
+}
+
+static inline bool stand_still(struct guest_scene *guests, uint32_t k)
 {
 	struct party *first = &guests->victims[0].party;
 
 	switch (guests->scene->circumstance) {
 	case STOPPED:
 		return stop_victim(first) && party_work(first);
+	case BESIDE:
+		if (!bury_second(guests, k))
+			return false;
+		/* fall through */
 	case RESUMED:
 		return (first->op->waits || party_work(first)) &&
 		       resume_victim(first, serve, guests);
@@ -415,10 +470,11 @@ static inline bool stand_still(struct guest_scene *guests)
 static inline bool guests_start(struct guest_scene *guests)
 {
 	const struct operation *op = guests->scene->op;
+	bool two = guests->scene->circumstance == TOGETHER ||
+		   guests->scene->circumstance == BESIDE;
 	int i;
 
-	guests->num_victims = guests->scene->circumstance == TOGETHER && op->special != CONNECT ?
-			      2 : 1;
+	guests->num_victims = two && op->special != CONNECT ? 2 : 1;
 	for (i = 0; i < guests->num_victims; i++)
 		guest_init(&guests->victims[i], guests, i, op);
 	for (i = 0; i < guests->num_victims; i++)
@@ -437,17 +493,13 @@ static inline bool guests_bury(struct guest_scene *guests, uint32_t k)
 	if (caller_vanished(&victims[0]))
 		return succeed(&victims[0], "isb");
 	for (i = guests->num_victims; i-- > 0;)
-		if (!guest_deliver(&victims[i], k % 2) || !guest_check_end(&victims[i]) ||
-		    !party_let_go(&victims[i].party, false))
+		if (!guest_mourn(&victims[i], k))
 			return false;
 	if (!succeed(&victims[0], k % 4 ? "isb" : "isbm"))
 		return false;
-	for (i = 0; i < guests->num_victims; i++) {
-		victims[i].party.victim.ended = true;
-		if (!party_let_go(&victims[i].party, true))
+	for (i = 0; i < guests->num_victims; i++)
+		if (!guest_forget(&victims[i]))
 			return false;
-		party_close(&victims[i].party);
-	}
 	return true;
 }
 
@@ -459,10 +511,11 @@ static inline bool guest_dies_run(struct scene *scene, uint32_t k)
 	bool recorded = scene->trace.length;
 	bool right;
 
-	right = guests_start(guests) && run_to_point(guests, k) && stand_still(guests) &&
+	right = guests_start(guests) && run_to_point(guests, k) && stand_still(guests, k) &&
 		guests_bury(guests, k) && load_rest(guests, load_sent);
 	kill_forked(&guests->common->forked);
-	right = right && audit_host(guests->host) && (!recorded || holdings_same(&before));
+	right = right && audit_host(guests->host, scene->circumstance == LOADED) &&
+		 (!recorded || holdings_same(&before));
 	load_resume(guests);
 	return right && !*complaint;
 }

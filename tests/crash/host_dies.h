@@ -362,7 +362,7 @@ static inline bool host_stands_still(struct host_scene *hosts)
 }
 
 /* Whoever is left sees the end, and keeps what it has. */
-static inline bool guest_survives(struct host_scene *hosts)
+static inline bool guest_survives(struct host_scene *hosts, bool asks)
 {
 	struct party *party = &hosts->party;
 	struct voxshm_status status;
@@ -370,6 +370,8 @@ static inline bool guest_survives(struct host_scene *hosts)
 
 	if (!party->near.link)
 		return true;
+	if (asks)
+		voxshm_link_status(party->near.link, &status);
 	if (!party_drain(party) || !party_count(party))
 		return false;
 	voxshm_link_status(party->near.link, &status);
@@ -424,7 +426,7 @@ static inline bool host_dies_run(struct scene *scene, uint32_t k)
 	right = host_start(hosts) && party_run_to(&hosts->party, k, NULL, NULL) &&
 		host_stands_still(hosts);
 	host_reap(hosts);
-	right = right && guest_survives(hosts) && companion_end(hosts);
+	right = right && guest_survives(hosts, k % 2) && companion_end(hosts);
 	waitpid(hosts->party.victim.pid, NULL, 0);
 	hosts->party.victim.pid = 0;
 	kill_forked(&hosts->common->forked);

@@ -19,6 +19,7 @@ struct party {
 	char up[MAX_KINDS];		/* what the victim sends, if it comes so far */
 	size_t up_before;		/* of these, before the operation */
 	char *down;			/* what was sent to it; memory shared with it */
+	bool goes_on;			/* it stands still for a while, and dies when it is done */
 	struct voxshm_status status;	/* when the link was made */
 	struct victim victim;
 	_Atomic pid_t *forked;		/* the victim's child; shared with it */
@@ -34,12 +35,14 @@ static inline void party_init(struct party *party, struct scene *scene, int numb
 		.op = op,
 		.near = { .seed_out = seed, .seed_in = seed + (1u << 15) },
 		.down = down,
+		.goes_on = scene->circumstance == RESUMED ||
+			   (scene->circumstance == BESIDE && number == 0),
 	};
 	*down = '\0';
 	append_kinds(party->up, sizeof(party->up), op->up);
 	party->up_before = strlen(party->up);
 	append_kinds(party->up, sizeof(party->up), op->sends);
-	if (scene->circumstance == RESUMED && !op->closes)
+	if (party->goes_on && !op->closes)
 		append_kinds(party->up, sizeof(party->up), "is");
 }
 
@@ -182,18 +185,37 @@ static inline bool party_meet(struct party *party)
 
 /* While the victim stands still ----------------------------------------------------------- */
 
+/*
+ * Takes two slots, and gives back the first: it is the next one again, but what
+ * comes behind it is not what the victim may have seen there.
+ */
+static inline bool party_borrow(struct party *party)
+{
+	struct side *near = &party->near;
+	struct voxshm_loan loan;
+	int ret;
+
+	ret = TIMED(voxshm_loan(near->link, message_size('s', 0), &loan, 0));
+	if (ret == 0)
+		ret = TIMED(voxshm_loan(near->link, message_size('s', 0), &near->second_loan, 0));
+	voxshm_abort(near->link, &loan);
+	return holds(ret == 0 || ret == -EAGAIN || ret == -EPIPE, "loan while one stands still: %d",
+		     ret);
+}
+
 /* The survivor goes on with its work, and nothing that the victim does not do stops it. */
 static inline bool party_work(struct party *party)
 {
 	static const char kinds[] = "isbis";
 	struct side *near = &party->near;
-	struct voxshm_loan loan;
 	struct voxshm_view view;
 	unsigned int i;
 	int ret;
 
 	if (!near->link)
 		return true;
+	if (party->scene->runs % 2)
+		return party_borrow(party);
 	for (i = 0; i < 2; i++)
 		if (!party_receive(party))
 			return false;
@@ -211,11 +233,7 @@ static inline bool party_work(struct party *party)
 	if (!holds(ret == 0 || ret == -EAGAIN || ret == -EPIPE,
 		   "sending to one that stands still: %d", ret))
 		return false;
-	ret = TIMED(voxshm_loan(near->link, message_size('b', 0), &loan, 0));
-	if (ret == 0)
-		voxshm_abort(near->link, &loan);
-	return holds(ret == 0 || ret == -EAGAIN || ret == -EPIPE, "loan while one stands still: %d",
-		     ret);
+	return party_borrow(party);
 }
 
 static inline bool stop_victim(struct party *party)
@@ -286,7 +304,7 @@ static inline bool party_count(struct party *party)
 
 	party->scene->delivered = (unsigned int)(received - before < most ? received - before :
 						 most);
-	if (party->scene->circumstance == RESUMED)
+	if (party->goes_on)
 		before = strlen(party->up);
 	return holds(received >= before, "%zu of %zu messages that had been sent were delivered",
 		     received, before);
@@ -327,6 +345,8 @@ static inline bool party_let_go(struct party *party, bool all)
 		      "a loan was sent to the dead");
 		voxshm_abort(near->link, &near->loan);
 	}
+	if (near->second_loan.data)
+		voxshm_abort(near->link, &near->second_loan);
 	return side_check_held(near) && side_release(near, all);
 }
 

@@ -95,7 +95,7 @@ struct side {
 	unsigned int sent, received;
 	struct held held[MAX_HELD];
 	unsigned int num_held;
-	struct voxshm_loan loan;
+	struct voxshm_loan loan, second_loan;
 };
 
 static inline size_t message_size(char kind, unsigned int number)

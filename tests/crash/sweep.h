@@ -24,6 +24,7 @@ enum circumstance {
 	STOPPED,	/* the victim is stopped (SIGSTOP) a while before; the survivor goes on */
 	RESUMED,	/* the same, but it is let go on to the end, and killed there */
 	TOGETHER,	/* two die at once */
+	BESIDE,		/* as RESUMED, and meanwhile another one dies and is buried */
 	FORKED,		/* a child of the victim's lives on, with all its descriptors */
 	LOADED,		/* another guest is busy all the time */
 };
@@ -130,7 +131,7 @@ static inline bool is_chosen(uint32_t k, uint32_t length, uint64_t seed)
 static inline void sweep_print(const struct scene *scene, const char *delivery)
 {
 	static const char *const circumstances[] = {
-		"alone", "stopped", "resumed", "together", "forked", "loaded",
+		"alone", "stopped", "resumed", "together", "beside", "forked", "loaded",
 	};
 
 	printf("# %s of a %s %s, %s, %s: %u instructions, %u runs, %u strayed, %u failures%s\n",
@@ -208,7 +209,7 @@ static inline bool check_delivery(struct scene *scene, uint32_t k, unsigned int 
 
 	if (scene->arrival != ARRIVED)
 		return true;
-	if (scene->circumstance == RESUMED)
+	if (scene->circumstance == RESUMED || scene->circumstance == BESIDE)
 		*most = (unsigned int)strlen(scene->op->sends);
 	if (scene->delivered < *most) {
 		complain("%u messages of the operation were delivered, not %u as with an earlier "

@@ -2,7 +2,7 @@
 /*
  * tests.h - the tests of a program that names its CIRCUMSTANCE: one for each
  * operation, for each format and backend, with the guest as the victim ("up")
- * or the host ("down"). See sweep.h for how much of each is done.
+ * or the host ("down"; not with GUESTS_ALONE). See sweep.h for how much of each is done.
  *
  * A word as the program's argument runs only tests whose name contains it.
  */
@@ -65,15 +65,22 @@ static inline bool crash_sweep(const struct variant_choice *choice, const char *
 	{										\
 	}
 
+#define ONE_WAY(fixture, variant, format_name, backend_name, is_down)			\
+	VARIANT_ADD(fixture, variant, format_name, backend_name, SPECIAL_IS_DOWN)
+
 CRASH_FIXTURE(link)
+#ifdef GUESTS_ALONE
+FIXTURE_VARIANT(link) { struct variant_choice choice; };
+#define SPECIAL_IS_DOWN false
+COMBINATIONS(ONE_WAY, link)
+#undef SPECIAL_IS_DOWN
+#else
 VARIANTS_BOTH_WAYS(link)
+#endif
 #define LINK_TEST(name) CRASH_TEST(link, name)
 LINK_OPERATIONS(LINK_TEST)
 
 /* What only one of the two does. */
-
-#define ONE_WAY(fixture, variant, format_name, backend_name, is_down)			\
-	VARIANT_ADD(fixture, variant, format_name, backend_name, SPECIAL_IS_DOWN)
 
 CRASH_FIXTURE(guest)
 FIXTURE_VARIANT(guest) { struct variant_choice choice; };
@@ -83,6 +90,7 @@ COMBINATIONS(ONE_WAY, guest)
 #define GUEST_TEST(name) CRASH_TEST(guest, name)
 GUEST_OPERATIONS(GUEST_TEST)
 
+#ifndef GUESTS_ALONE
 CRASH_FIXTURE(host)
 FIXTURE_VARIANT(host) { struct variant_choice choice; };
 #define SPECIAL_IS_DOWN true
@@ -90,6 +98,7 @@ COMBINATIONS(ONE_WAY, host)
 #undef SPECIAL_IS_DOWN
 #define HOST_TEST(name) CRASH_TEST(host, name)
 HOST_OPERATIONS(HOST_TEST)
+#endif
 
 static const struct guest_program crash_programs[] = {
 	{ "spawned", program_spawned },
