@@ -7,6 +7,7 @@
 #   tools/setup.sh build check    and to run the tests
 #   tools/setup.sh build kmod     to build and check the kernel module
 #   tools/setup.sh build vm       to run the module in a virtual machine
+#   tools/setup.sh build bench    to measure beside other transports
 #
 # Does nothing, and needs no root, when all of them are there.
 set -euo pipefail
@@ -45,6 +46,13 @@ udev              its device manager, to try the rule with
 kmod              its modprobe, and depmod, which makes the list that modprobe reads
 cpio              packs its file system
 "
+bench_packages="
+gnuplot-nox                draws the plots
+libzmq3-dev                a peer: ZeroMQ
+libnng-dev                 a peer: nng
+libiceoryx-binding-c-dev   a peer: Eclipse iceoryx
+iceoryx                    its daemon
+"
 
 installed() {
 	dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
@@ -68,7 +76,8 @@ for purpose; do
 	check) add_missing <<<"$check_packages" ;;
 	kmod) add_missing <<<"$kmod_packages" ;;
 	vm) add_missing <<<"$vm_packages" ;;
-	*) echo "usage: $0 [build] [check] [kmod] [vm]" >&2; exit 2 ;;
+	bench) add_missing <<<"$bench_packages" ;;
+	*) echo "usage: $0 [build] [check] [kmod] [vm] [bench]" >&2; exit 2 ;;
 	esac
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
