@@ -35,13 +35,20 @@ enum job {
 	JOB_BATCHES = 4,	/* the same, BATCH messages with one call */
 };
 
+/* What a pair is measured with. */
+struct shape {
+	size_t size;		/* bytes of a message, at least 8 */
+	size_t ring;		/* bytes of a ring, where there is one */
+	unsigned int guests;	/* on one host, where that matters */
+};
+
 /* One of the two processes. The first leads: it sends first, and measures. */
 struct side {
 	const struct transport *transport;
 	struct pair_control *control;
 	bool leads;
-	size_t size;		/* bytes of a message, at least 8 */
-	size_t ring;		/* bytes of a ring, where there is one */
+	size_t size, ring;
+	unsigned int guests;
 	uint64_t sent, received;	/* messages; also what their words say */
 	void *buffer;		/* private: a message; BATCH of them up to BATCH_MAX_SIZE */
 	void *state;		/* the transport's */
@@ -58,6 +65,7 @@ struct transport {
 	const char *family;	/* "limit", "voxshm", "peer" */
 	unsigned int jobs;
 	size_t max_size;	/* 0: no limit */
+	uint64_t min_count;	/* messages in one turn; 0: a few */
 	int variant;
 	const char *(*prepare)(void);
 	const char *(*open)(struct side *side);
@@ -143,7 +151,8 @@ extern const struct transport *const transports[];
 extern const struct transport limit_one_line, limit_two_lines, limit_flag_copy, limit_memcpy,
 	limit_index_ring, limit_sequence_ring, limit_sequence_ring_in_place;
 extern const struct transport voxshm_copy, voxshm_loan_spinning, voxshm_untouched,
-	voxshm_adaptive, voxshm_sleeping, voxshm_loan_sleeping, voxshm_vox;
+	voxshm_adaptive, voxshm_sleeping, voxshm_loan_sleeping, voxshm_vox, voxshm_bursts;
+extern const struct transport crowd_one_busy, crowd_in_turn, crowd_processes;
 extern const struct transport peer_pipe, peer_pipe_spinning, peer_stream, peer_seqpacket,
 	peer_eventfd, peer_futex, peer_mq, peer_zeromq, peer_nng, peer_iceoryx;
 

@@ -10,13 +10,13 @@
 #define MIN_COUNT 16u
 #define MAX_COUNT (64u << 20)
 
-void cell_init(struct cell *cell, const struct transport *transport, size_t size, size_t ring)
+void cell_init(struct cell *cell, const struct transport *transport,
+	       const struct shape *shape)
 {
 	*cell = (struct cell){
 		.transport = transport,
 		.row = transport ? transport->name : NULL,
-		.size = size,
-		.ring = ring,
+		.shape = *shape,
 		.histogram = calloc(1, sizeof(*cell->histogram)),
 	};
 	if (!cell->histogram) {
@@ -29,7 +29,7 @@ static bool can(const struct cell *cell, enum job job)
 {
 	const struct transport *transport = cell->transport;
 
-	if (job == JOB_BATCHES && cell->size > BATCH_MAX_SIZE)
+	if (job == JOB_BATCHES && cell->shape.size > BATCH_MAX_SIZE)
 		return false;
 	return cell->external ? job != JOB_BATCHES : transport->jobs & job;
 }
@@ -45,7 +45,8 @@ static bool failed(struct cell *cell)
 static void calibrate(struct cell *cell, unsigned int index, double slice_ns)
 {
 	double aim = slice_ns < CALIBRATION_NS ? slice_ns : CALIBRATION_NS;
-	uint64_t count = MIN_COUNT;
+	uint64_t least = cell->transport->min_count ? cell->transport->min_count : MIN_COUNT;
+	uint64_t count = least;
 	struct turn turn;
 
 	for (;;) {
@@ -56,8 +57,8 @@ static void calibrate(struct cell *cell, unsigned int index, double slice_ns)
 		count *= 4;
 	}
 	count = (uint64_t)((double)count * slice_ns / turn.elapsed);
-	if (count < MIN_COUNT)
-		count = MIN_COUNT;
+	if (count < least)
+		count = least;
 	cell->count[index] = (count < MAX_COUNT ? count : MAX_COUNT) / BATCH * BATCH;
 }
 
@@ -111,7 +112,7 @@ static void do_external(struct cell *cell, unsigned int index, unsigned int roun
 	struct external_result result;
 	unsigned int i;
 
-	if (!external_run(cell->external, 1u << index, cell->size, plan->slice_ns, &result,
+	if (!external_run(cell->external, 1u << index, cell->shape.size, plan->slice_ns, &result,
 			  cell->failure, sizeof(cell->failure)))
 		return;
 	if (result.name[0])
@@ -128,8 +129,7 @@ void cells_run(struct cell *cells, unsigned int count, unsigned int jobs,
 
 	for (i = 0; i < count; i++)
 		if (!cells[i].external)
-			pair_start(&cells[i].pair, cells[i].transport, cells[i].size,
-				   cells[i].ring);
+			pair_start(&cells[i].pair, cells[i].transport, &cells[i].shape);
 	for (index = 0; index < JOBS; index++)
 		for (i = 0; i < count; i++)
 			if ((jobs & 1u << index) && can(&cells[i], 1u << index) &&
@@ -226,12 +226,25 @@ static void add_rate(const struct cell *cell, struct record *record, unsigned in
 	unsigned int i;
 
 	record->dropped = cell->dropped[index];
+	if (!strcmp(record->place, "guests")) {
+		for (i = 0; i < bytes.rounds; i++)
+			bytes.values[i] = 1e9 / bytes.values[i];
+		add(cell, record, "cost", "ns", &bytes);
+		return;
+	}
 	add(cell, record, metric, "messages/s", &cell->result[index]);
 	if (1u << index != JOB_STREAM)
 		return;
 	for (i = 0; i < bytes.rounds; i++)
-		bytes.values[i] *= (double)cell->size / 1e6;
+		bytes.values[i] *= (double)cell->shape.size / 1e6;
 	add(cell, record, "throughput", "MB/s", &bytes);
+}
+
+static uint64_t place_of(const struct cell *cell, const char *place)
+{
+	if (!strcmp(place, "guests"))
+		return cell->shape.guests;
+	return strcmp(place, "ring") ? cell->shape.size : cell->shape.ring;
 }
 
 void cells_report(struct cell *cells, unsigned int count, const char *section,
@@ -244,14 +257,14 @@ void cells_report(struct cell *cells, unsigned int count, const char *section,
 		struct record record = {
 			.section = section, .row = cell->row, .place = place,
 			.family = cell->transport ? cell->transport->family : "peer",
-			.at = strcmp(place, "ring") ? cell->size : cell->ring,
+			.at = place_of(cell, place),
 		};
 
 		if (can(cell, JOB_TRIPS) && (cell->count[0] || cell->external || failed(cell))) {
 			record.dropped = cell->dropped[0];
 			add(cell, &record, "p50", "ns", &cell->result[0]);
 			add_tail(cell, &record);
-			if (cell->size == 64 && strcmp(place, "ring"))
+			if (cell->shape.size == 64 && !strcmp(place, "size"))
 				add_distribution(cell);
 		}
 		if (can(cell, JOB_STREAM) && (cell->count[1] || cell->external || failed(cell)))

@@ -20,7 +20,7 @@ struct cell {
 	const struct transport *transport;
 	const char *external;		/* a program instead of a transport */
 	const char *row;
-	size_t size, ring;
+	struct shape shape;
 	struct pair pair;
 	uint64_t count[JOBS];		/* messages in one job */
 	struct series result[JOBS];	/* median of the trips, ns; messages a second */
@@ -30,7 +30,8 @@ struct cell {
 	char failure[160];
 };
 
-void cell_init(struct cell *cell, const struct transport *transport, size_t size, size_t ring);
+void cell_init(struct cell *cell, const struct transport *transport,
+	       const struct shape *shape);
 
 /* Starts them all, does the rounds, ends them. jobs: bits of enum job. */
 void cells_run(struct cell *cells, unsigned int count, unsigned int jobs,

@@ -26,6 +26,11 @@ struct section {
 static const struct section sections[] = {
 	{ "pairs", section_pairs },
 	{ "rings", section_rings },
+	{ "guests", section_guests },
+	{ "idle", section_idle },
+	{ "life", section_life },
+	{ "growth", section_growth },
+	{ "syscalls", section_syscalls },
 };
 
 static double started;
@@ -94,6 +99,19 @@ static void print_tables(FILE *out)
 	report_table(out, "rings", "p50", "Round trip of 64 bytes, median, ns, by size of ring");
 	report_table(out, "rings", "rate", "One way, 64 bytes, messages a second, by size of ring");
 	report_table(out, "rings", "rate16", "The same in batches of 16");
+	report_table(out, "guests", "p50", "Round trip by number of guests, 64 bytes, median, ns");
+	report_table(out, "guests", "cost", "One message to the host, its loop included, ns");
+	report_table(out, "idle", "cpu", "Standing idle, CPU seconds a second");
+	report_table(out, "idle", "wakeups", "Standing idle, wake-ups a second");
+	report_table(out, "life", "ticket", "Making a link, microseconds: the host's part");
+	report_table(out, "life", "claim", "The guest's part, microseconds");
+	report_table(out, "life", "attached", "From there until the host was told");
+	report_table(out, "life", "ended", "From a guest's end until the host was told");
+	report_table(out, "growth", "grow", "A vox segment grows by so many bytes, microseconds");
+	report_table(out, "syscalls", "sender", "System calls of the sender, for");
+	report_table(out, "syscalls", "receiver", "System calls of the receiver, for");
+	report_table(out, "memory", "memory", "Memory of the defaults, KiB, by number of guests");
+	print_targets(out);
 }
 
 static int write_files(const char *folder, const struct plan *plan)
@@ -133,7 +151,7 @@ static const char *parse(int argc, char **argv, struct plan *plan, const char **
 		{ "rows", required_argument, NULL, 'r' }, { "size", required_argument, NULL, 'b' },
 		{ "rounds", required_argument, NULL, 'n' }, { "slice", required_argument, NULL, 't' },
 		{ "external", required_argument, NULL, 'x' }, { "out", required_argument, NULL, 'o' },
-		{ 0 },
+		{ "guest", no_argument, NULL, 'g' }, { 0 },
 	};
 	unsigned int count = 0;
 	const char *out = NULL;
@@ -168,6 +186,9 @@ static const char *parse(int argc, char **argv, struct plan *plan, const char **
 		case 'o':
 			out = optarg;
 			break;
+		case 'g':
+			plan->guest = true;
+			break;
 		default:
 			usage();
 		}
@@ -185,6 +206,8 @@ int main(int argc, char **argv)
 	const char *out = parse(argc, argv, &plan, externals);
 	size_t i;
 
+	if (plan.guest)
+		return spawned_guest();
 	started = now_ns();
 	if (pin_processor(1) < 0) {
 		fprintf(stderr, "bench: needs two processors\n");

@@ -219,9 +219,11 @@ static bool await(struct pair *pair, uint32_t done)
 	return false;
 }
 
-void pair_start(struct pair *pair, const struct transport *transport, size_t size, size_t ring)
+void pair_start(struct pair *pair, const struct transport *transport,
+		const struct shape *shape)
 {
-	struct side side = { .transport = transport, .leads = true, .size = size, .ring = ring };
+	struct side side = { .transport = transport, .leads = true, .size = shape->size,
+			     .ring = shape->ring, .guests = shape->guests };
 	const char *failure;
 
 	*pair = (struct pair){ .transport = transport };
@@ -249,37 +251,50 @@ void pair_start(struct pair *pair, const struct transport *transport, size_t siz
 	await(pair, 2);
 }
 
+void pair_begin(struct pair *pair, enum job job, uint64_t count)
+{
+	struct pair_control *control = pair->control;
+
+	control->job = job;
+	control->count = count;
+	atomic_store(&control->done, 0);
+	memset(&control->histogram, 0, sizeof(control->histogram));
+	raise_word(&control->turn);
+}
+
+bool pair_is_done(const struct pair *pair)
+{
+	return atomic_load(&pair->control->done) >= 2 || atomic_load(&pair->control->failed);
+}
+
 bool pair_run(struct pair *pair, enum job job, uint64_t count, struct turn *turn)
 {
 	struct pair_control *control = pair->control;
 
 	if (pair->failure[0])
 		return false;
-	control->job = job;
-	control->count = count;
-	atomic_store(&control->done, 0);
-	memset(&control->histogram, 0, sizeof(control->histogram));
-	raise_word(&control->turn);
+	pair_begin(pair, job, count);
 	if (!await(pair, 2))
 		return false;
 	*turn = (struct turn){ control->probe_before, control->probe_after, control->elapsed };
 	return true;
 }
 
-void pair_stop(struct pair *pair)
+/* The second dies with the first, if it has not ended. */
+void pair_kill(struct pair *pair)
 {
-	struct pair_control *control = pair->control;
-
-	if (!pair->failure[0]) {
-		control->job = 0;
-		atomic_store(&control->done, 0);
-		raise_word(&control->turn);
-		await(pair, 2);
-	}
-	/* The second dies with the first, if it has not ended. */
 	if (pair->pid > 0) {
 		kill(pair->pid, SIGKILL);
 		waitpid(pair->pid, NULL, 0);
 	}
-	munmap(control, sizeof(*control));
+	munmap(pair->control, sizeof(*pair->control));
+}
+
+void pair_stop(struct pair *pair)
+{
+	if (!pair->failure[0]) {
+		pair_begin(pair, 0, 0);
+		await(pair, 2);
+	}
+	pair_kill(pair);
 }

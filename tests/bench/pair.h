@@ -51,12 +51,18 @@ struct turn {
 };
 
 /* Starts both processes. A pair that cannot be has its failure filled in. */
-void pair_start(struct pair *pair, const struct transport *transport, size_t size, size_t ring);
+void pair_start(struct pair *pair, const struct transport *transport,
+		const struct shape *shape);
 
 /* Does one job. Return: false, and the failure filled in, when it went wrong. */
 bool pair_run(struct pair *pair, enum job job, uint64_t count, struct turn *turn);
 
-/* Ends both processes. */
+/* Tells both to do it; for a bench that watches them meanwhile. */
+void pair_begin(struct pair *pair, enum job job, uint64_t count);
+bool pair_is_done(const struct pair *pair);
+
+/* Ends both processes; at once: whatever they are doing. */
+void pair_kill(struct pair *pair);
 void pair_stop(struct pair *pair);
 
 #endif

@@ -16,6 +16,7 @@ struct plan {
 	size_t only_size;	/* or 0 */
 	const char *const *externals;	/* programs, ended by NULL; see external.h */
 	const char *self;	/* this program, to be started as a guest */
+	bool guest;		/* so it was */
 };
 
 /* The sections; each adds its records to the report. */
@@ -26,6 +27,9 @@ void section_idle(const struct plan *plan);
 void section_life(const struct plan *plan);
 void section_growth(const struct plan *plan);
 void section_syscalls(const struct plan *plan);
+
+/* What the program does when section_life started it as a guest. */
+int spawned_guest(void);
 
 /* targets.c: the goals beside what was measured. */
 void print_targets(FILE *out);

@@ -32,19 +32,21 @@ static bool wanted(const struct plan *plan, const char *row)
 	return !plan->rows || strstr(row, plan->rows);
 }
 
-static unsigned int gather(struct cell *cells, const struct transport *const *list, size_t size,
-			   size_t ring, const struct plan *plan)
+static unsigned int gather(struct cell *cells, const struct transport *const *list,
+			   const struct shape *shape, const struct plan *plan)
 {
 	unsigned int count = 0;
 
 	for (; *list && count < MAX_CELLS; list++)
-		if (wanted(plan, (*list)->name) && (!(*list)->max_size || size <= (*list)->max_size))
-			cell_init(&cells[count++], *list, size, ring);
+		if (wanted(plan, (*list)->name) &&
+		    (!(*list)->max_size || shape->size <= (*list)->max_size))
+			cell_init(&cells[count++], *list, shape);
 	return count;
 }
 
 void section_pairs(const struct plan *plan)
 {
+	struct shape shape = { .ring = DEFAULT_RING, .guests = 1 };
 	const char *const *external;
 	struct cell cells[MAX_CELLS];
 	const size_t *size;
@@ -54,9 +56,10 @@ void section_pairs(const struct plan *plan)
 		if (plan->only_size && *size != plan->only_size)
 			continue;
 		progress("messages of %s bytes", report_size(*size));
-		count = gather(cells, transports, *size, DEFAULT_RING, plan);
+		shape.size = *size;
+		count = gather(cells, transports, &shape, plan);
 		for (external = plan->externals; *external && count < MAX_CELLS; external++) {
-			cell_init(&cells[count], NULL, *size, 0);
+			cell_init(&cells[count], NULL, &shape);
 			cells[count].external = *external;
 			cells[count++].row = *external;
 		}
@@ -67,13 +70,15 @@ void section_pairs(const struct plan *plan)
 
 void section_rings(const struct plan *plan)
 {
+	struct shape shape = { .size = 64, .guests = 1 };
 	struct cell cells[MAX_CELLS];
 	const size_t *ring;
 	unsigned int count;
 
 	for (ring = ring_sizes; *ring; ring++) {
 		progress("rings of %s bytes", report_size(*ring));
-		count = gather(cells, ringed, 64, *ring, plan);
+		shape.ring = *ring;
+		count = gather(cells, ringed, &shape, plan);
 		cells_run(cells, count, JOB_TRIPS | JOB_STREAM | JOB_BATCHES, plan);
 		cells_report(cells, count, "rings", "ring");
 	}

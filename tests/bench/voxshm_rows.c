@@ -16,6 +16,8 @@ enum variant {
 #define SPIN_LONG_NS 4000000000u
 /* What 8 Ki and less travels in the ring, so that sizes up to 4 Ki go inline. */
 #define INLINE_THRESHOLD 8192u
+#define BURST 64u
+#define BURST_REST_NS 500000
 
 struct voxshm_side {
 	struct voxshm_host *host;	/* NULL in the guest */
@@ -202,6 +204,18 @@ static void recv_batches(struct side *side, uint64_t count)
 	}
 }
 
+/* Bursts to a reader that sleeps between them; see section_syscalls.c. */
+static void bursts_stream(struct side *side, uint64_t count)
+{
+	const struct timespec rest = { .tv_nsec = BURST_REST_NS };
+
+	for (; count; count--) {
+		copy_send(side, side->sent++);
+		if (side->sent % BURST == 0)
+			nanosleep(&rest, NULL);
+	}
+}
+
 DEFINE_TRIPS(copy, copy_send, view_recv)
 DEFINE_STREAM(copy, copy_send, view_recv)
 DEFINE_TRIPS(loan, loan_send, view_recv)
@@ -225,3 +239,9 @@ ROW(voxshm_adaptive, copy, "voxshm copy, spin then sleep", VARIANT_ADAPTIVE, JOB
 ROW(voxshm_sleeping, copy, "voxshm copy, sleeping", VARIANT_SLEEPING, JOB_BATCHES);
 ROW(voxshm_loan_sleeping, loan, "voxshm loan, sleeping", VARIANT_SLEEPING, 0);
 ROW(voxshm_vox, copy, "voxshm vox format, spinning", VARIANT_VOX, JOB_BATCHES);
+
+const struct transport voxshm_bursts = {
+	.name = "voxshm bursts", .family = "voxshm", .variant = VARIANT_SLEEPING,
+	.jobs = JOB_STREAM, .open = voxshm_open, .join = voxshm_join, .close = voxshm_close,
+	.stream = bursts_stream, .sink = copy_sink,
+};
