@@ -4,10 +4,11 @@
 #include "external.h"
 
 #define TRIES 4			/* of one job in one round */
-#define PROBE_TOLERANCE 1.25	/* before and after, and beside the others */
-#define PROBE_WINDOW 63
+#define PROBE_TOLERANCE 1.25	/* before and after, and beside the usual */
+#define PROBE_WINDOW 31
 #define CALIBRATION_NS 1e6
-#define MIN_COUNT 16u
+#define MIN_COUNT (PAIR_CHUNKS * BATCH)
+#define MIN_COUNT_LARGE PAIR_CHUNKS	/* where there are no batches */
 #define MAX_COUNT (64u << 20)
 
 void cell_init(struct cell *cell, const struct transport *transport,
@@ -45,7 +46,9 @@ static bool failed(struct cell *cell)
 static void calibrate(struct cell *cell, unsigned int index, double slice_ns)
 {
 	double aim = slice_ns < CALIBRATION_NS ? slice_ns : CALIBRATION_NS;
-	uint64_t least = cell->transport->min_count ? cell->transport->min_count : MIN_COUNT;
+	bool large = cell->shape.size > BATCH_MAX_SIZE;
+	uint64_t step = large ? MIN_COUNT_LARGE : MIN_COUNT;
+	uint64_t least = cell->transport->min_count ? cell->transport->min_count : step;
 	uint64_t count = least;
 	struct turn turn;
 
@@ -59,7 +62,7 @@ static void calibrate(struct cell *cell, unsigned int index, double slice_ns)
 	count = (uint64_t)((double)count * slice_ns / turn.elapsed);
 	if (count < least)
 		count = least;
-	cell->count[index] = (count < MAX_COUNT ? count : MAX_COUNT) / BATCH * BATCH;
+	cell->count[index] = (count < MAX_COUNT ? count : MAX_COUNT) / step * step;
 }
 
 static bool apart(double a, double b)
@@ -67,17 +70,18 @@ static bool apart(double a, double b)
 	return a > b * PROBE_TOLERANCE || b > a * PROBE_TOLERANCE;
 }
 
-/* Did the bare line move, in this turn or against the last turns of any pair? */
-static bool moved(const struct turn *turn)
+/*
+ * Did the bare line move, in this turn or against the last turns of the pair? (Not
+ * of another: how long a line takes also depends on where it lies.)
+ */
+static bool moved(struct cell *cell, const struct turn *turn)
 {
-	static struct series window;
-	static unsigned int next;
-	double usual = series_median(&window);
+	double usual = series_median(&cell->probes);
 	bool bad = apart(turn->probe_before, turn->probe_after) ||
 		   (!isnan(usual) && (apart(turn->probe_before, usual) ||
 				      apart(turn->probe_after, usual)));
 
-	series_set(&window, next++ % PROBE_WINDOW, turn->probe_after);
+	series_set(&cell->probes, cell->turns++ % PROBE_WINDOW, turn->probe_after);
 	return bad;
 }
 
@@ -97,7 +101,7 @@ static void do_round(struct cell *cell, unsigned int index, unsigned int round)
 	for (tries = 0; tries < TRIES; tries++) {
 		if (!pair_run(&cell->pair, 1u << index, cell->count[index], &turn))
 			return;
-		if (!moved(&turn)) {
+		if (!moved(cell, &turn)) {
 			series_set(&cell->result[index], round, outcome(cell, index, &turn));
 			histogram_merge(cell->histogram, &cell->pair.control->histogram);
 			return;

@@ -25,6 +25,8 @@ struct cell {
 	uint64_t count[JOBS];		/* messages in one job */
 	struct series result[JOBS];	/* median of the trips, ns; messages a second */
 	struct histogram *histogram;	/* of all trips */
+	struct series probes;		/* of the last turns, ns */
+	unsigned int turns;
 	struct series tail[3];		/* external: p99, p99.9, max */
 	unsigned int dropped[JOBS];
 	char failure[160];

@@ -7,16 +7,23 @@
 
 #include "loops.h"
 
-/* What both sides map; the area of each direction lies behind. */
+/*
+ * What both sides map; the area of each direction lies behind. How long a line
+ * takes depends on where it lies, so each turn takes another place.
+ */
+#define PLACES 61
+
 struct shared_lines {
 	struct {
-		_Alignas(LINE) _Atomic uint64_t value;
-	} line[2];
+		_Alignas(2 * LINE) _Atomic uint64_t value;
+	} line[PLACES][2];
 	_Alignas(LINE) uint8_t area[];
 };
 
 struct lines {
+	struct shared_lines *shared;
 	_Atomic uint64_t *mine, *theirs;
+	unsigned int turns;
 	uint8_t *out, *in;
 	size_t area, at;
 };
@@ -48,14 +55,22 @@ static const char *lines_join(struct side *side)
 	if (!lines)
 		return "no memory";
 	lines->area = area_size(side);
-	lines->mine = &shared->line[!side->leads].value;
-	lines->theirs = &shared->line[side->leads].value;
-	if (side->transport == &limit_one_line)
-		lines->mine = lines->theirs = &shared->line[0].value;
+	lines->shared = shared;
 	lines->out = shared->area + (side->leads ? 0 : lines->area);
 	lines->in = shared->area + (side->leads ? lines->area : 0);
 	side->state = lines;
 	return NULL;
+}
+
+static void next_place(struct side *side)
+{
+	struct lines *lines = side->state;
+	unsigned int place = lines->turns++ * 17 % PLACES;
+
+	lines->mine = &lines->shared->line[place][!side->leads].value;
+	lines->theirs = &lines->shared->line[place][side->leads].value;
+	if (side->transport == &limit_one_line)
+		lines->mine = lines->theirs = &lines->shared->line[place][0].value;
 }
 
 static inline void await_line(_Atomic uint64_t *line, uint64_t value)
@@ -128,9 +143,22 @@ static inline void memcpy_recv(struct side *side, uint64_t value)
 	(void)value;
 }
 
-DEFINE_TRIPS(one, one_send, one_recv)
-DEFINE_TRIPS(two, two_send, two_recv)
-DEFINE_TRIPS(flag, flag_send, flag_recv)
+#define DEFINE_PLACED_TRIPS(prefix, send, recv) \
+	DEFINE_TRIPS(prefix##_placed, send, recv) \
+	static void prefix##_trips(struct side *side, uint64_t count, struct histogram *histogram) \
+	{ \
+		next_place(side); \
+		prefix##_placed_trips(side, count, histogram); \
+	} \
+	static void prefix##_echo(struct side *side, uint64_t count) \
+	{ \
+		next_place(side); \
+		prefix##_placed_echo(side, count); \
+	}
+
+DEFINE_PLACED_TRIPS(one, one_send, one_recv)
+DEFINE_PLACED_TRIPS(two, two_send, two_recv)
+DEFINE_PLACED_TRIPS(flag, flag_send, flag_recv)
 DEFINE_STREAM(copy, memcpy_send, memcpy_recv)
 
 const struct transport limit_one_line = {

@@ -14,6 +14,7 @@
 #define PATIENCE_S 30
 #define PROBE_BLOCKS 9
 #define PROBE_TRIPS 64
+#define CHUNKS PAIR_CHUNKS
 
 static long futex(_Atomic uint32_t *word, int operation, uint32_t value,
 		  const struct timespec *timeout)
@@ -89,32 +90,51 @@ static double probe(struct side *side)
 	return blocks[PROBE_BLOCKS / 2];
 }
 
-/* The leading side's clock runs until the other has all. */
+typedef void stream_fn(struct side *side, uint64_t count);
+
+/*
+ * In CHUNKS parts. What counts is their median, on the slower side: a part in
+ * which another program had the processor does not.
+ */
+static double do_stream(struct side *side, stream_fn *stream, uint64_t count)
+{
+	double chunks[CHUNKS];
+	uint64_t before = ticks(), after;
+	int i;
+
+	for (i = 0; i < CHUNKS; i++) {
+		stream(side, count / CHUNKS);
+		after = ticks();
+		chunks[i] = (double)(after - before) * ticks_ns();
+		before = after;
+	}
+	qsort(chunks, CHUNKS, sizeof(*chunks), compare);
+	return (chunks[CHUNKS / 2 - 1] + chunks[CHUNKS / 2]) / 2 * CHUNKS;
+}
+
 static void do_job(struct side *side, uint32_t job, uint64_t count)
 {
 	const struct transport *transport = side->transport;
 	struct pair_control *control = side->control;
 	uint64_t start;
+	double elapsed;
 
 	meet(side);
 	start = ticks();
-	switch (job) {
-	case JOB_TRIPS:
+	if (job == JOB_STREAM)
+		elapsed = do_stream(side, side->leads ? transport->stream : transport->sink, count);
+	else if (job == JOB_BATCHES)
+		elapsed = do_stream(side, side->leads ? transport->stream_batches :
+				    transport->sink_batches, count);
+	else {
 		if (side->leads)
 			transport->trips(side, count, &control->histogram);
 		else
 			transport->echo(side, count);
-		break;
-	case JOB_STREAM:
-		(side->leads ? transport->stream : transport->sink)(side, count);
-		break;
-	case JOB_BATCHES:
-		(side->leads ? transport->stream_batches : transport->sink_batches)(side, count);
-		break;
+		elapsed = (double)(ticks() - start) * ticks_ns();
 	}
+	control->elapsed[!side->leads] = elapsed;
 	meet(side);
-	if (side->leads)
-		control->elapsed = (double)(ticks() - start) * ticks_ns();
 }
 
 static void serve(struct side *side)
@@ -276,7 +296,8 @@ bool pair_run(struct pair *pair, enum job job, uint64_t count, struct turn *turn
 	pair_begin(pair, job, count);
 	if (!await(pair, 2))
 		return false;
-	*turn = (struct turn){ control->probe_before, control->probe_after, control->elapsed };
+	*turn = (struct turn){ control->probe_before, control->probe_after,
+			       control->elapsed[control->elapsed[1] > control->elapsed[0]] };
 	return true;
 }
 

@@ -18,6 +18,9 @@
 #include "bench.h"
 #include "histogram.h"
 
+/* One way is timed in so many parts: a turn has a multiple of so many messages. */
+#define PAIR_CHUNKS 16
+
 struct pair_control {
 	/* the bench's: what to do next; a futex, raised with each job */
 	_Alignas(LINE) _Atomic uint32_t turn;
@@ -32,7 +35,7 @@ struct pair_control {
 		_Alignas(LINE) _Atomic uint64_t value;
 	} meeting[2], probe[2];
 	_Alignas(LINE) double probe_before, probe_after;	/* ns */
-	double elapsed;						/* ns */
+	double elapsed[2];					/* ns, of each side */
 	pid_t pids[2];
 	struct histogram histogram;
 };
