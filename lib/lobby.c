@@ -9,10 +9,13 @@
  * a time, so that any caller may be dropped at any time.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
@@ -27,6 +30,7 @@
 #define EVENTS_PER_VISIT 16
 #define BACKLOG 128
 #define PAUSE_NS 20000000
+#define LOCK_TRIES 100
 #define MAX_GROUPS 64
 
 struct caller {
@@ -295,9 +299,30 @@ static int bind_address(int fd, const struct address *address, const char *text,
 	return 0;
 }
 
+/*
+ * Hosts that begin in one directory take turns, as a socket that is bound and not
+ * yet listened on looks like one that was left. A directory that cannot be
+ * locked, or that somebody keeps locked, is done without. Return: what to close.
+ */
+static int lock_directory(const struct address *address)
+{
+	static const struct timespec pause = { .tv_nsec = PAUSE_NS };
+	char path[sizeof(address->un.sun_path) + 2];
+	int fd, tries;
+
+	strcpy(path, address->un.sun_path);
+	fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (tries = 0; fd >= 0 && tries < LOCK_TRIES; tries++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return fd;
+}
+
 /* Binds, and sets the path's mode before anybody can connect. */
-static int open_address(struct lobby *lobby, const char *text, mode_t mode,
-			struct voxshm_error *error)
+static int bind_and_listen(struct lobby *lobby, const char *text, mode_t mode,
+			   struct voxshm_error *error)
 {
 	const char *path = lobby->address.un.sun_path;
 	struct stat stat;
@@ -318,6 +343,17 @@ static int open_address(struct lobby *lobby, const char *text, mode_t mode,
 	if (listen(lobby->listen_fd, BACKLOG) < 0)
 		return error_errno(error, -errno, "cannot listen at %s", text);
 	return 0;
+}
+
+static int open_address(struct lobby *lobby, const char *text, mode_t mode,
+			struct voxshm_error *error)
+{
+	int lock = lobby->address.is_path ? lock_directory(&lobby->address) : -1;
+	int ret = bind_and_listen(lobby, text, mode, error);
+
+	if (lock >= 0)
+		close(lock);
+	return ret;
 }
 
 int voxshm_host_listen(struct voxshm_host *host, const char *address, mode_t mode,

@@ -7,6 +7,7 @@
 #   tools/setup.sh build check    and to run the tests
 #   tools/setup.sh build kmod     to build and check the kernel module
 #   tools/setup.sh build vm       to run the module in a virtual machine
+#   tools/setup.sh build debug    to build a kernel that checks itself
 #   tools/setup.sh build bench    to measure beside other transports
 #
 # Does nothing, and needs no root, when all of them are there.
@@ -53,6 +54,14 @@ libnng-dev                 a peer: nng
 libiceoryx-binding-c-dev   a peer: Eclipse iceoryx
 iceoryx                    its daemon
 "
+debug_packages="
+linux-source-6.1  the kernel's source
+bc                its build
+bison             its configuration
+flex              its configuration
+libelf-dev        objtool, a part of its build
+xz-utils          unpacks it
+"
 
 installed() {
 	dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
@@ -76,8 +85,9 @@ for purpose; do
 	check) add_missing <<<"$check_packages" ;;
 	kmod) add_missing <<<"$kmod_packages" ;;
 	vm) add_missing <<<"$vm_packages" ;;
+	debug) add_missing <<<"$debug_packages" ;;
 	bench) add_missing <<<"$bench_packages" ;;
-	*) echo "usage: $0 [build] [check] [kmod] [vm] [bench]" >&2; exit 2 ;;
+	*) echo "usage: $0 [build] [check] [kmod] [vm] [debug] [bench]" >&2; exit 2 ;;
 	esac
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0

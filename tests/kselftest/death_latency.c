@@ -145,12 +145,12 @@ TEST_F_TIMEOUT(latency, a_guest_of_1_mib_is_reported_no_later_than_by_pidfd, 60)
 	measure_size(_metadata, self, 1, true);
 }
 
-TEST_F_TIMEOUT(latency, a_guest_of_64_mib, 60)
+TEST_F_TIMEOUT(latency, a_guest_of_64_mib, 110)
 {
 	measure_size(_metadata, self, 64, false);
 }
 
-TEST_F_TIMEOUT(latency, a_guest_of_512_mib, 110)
+TEST_F_TIMEOUT(latency, a_guest_of_512_mib, 400)
 {
 	measure_size(_metadata, self, 512, false);
 }

@@ -20,6 +20,8 @@ PATH=$scratch/.bin:$PATH
 # Ends what the test itself has started.
 cleanup() {
 	local children
+	# Not a child that a signal ends before it has become another program.
+	[[ $BASHPID -eq $$ ]] || return
 	children=$(jobs -p)
 	# shellcheck disable=SC2086 # one argument each
 	[[ -z $children ]] || kill -KILL $children 2>/dev/null

@@ -56,6 +56,7 @@ unload() {
 module() { ./uevent change "VOXSHM_EVENT=$1" "VOXSHM_LABEL=$2" "VOXSHM_PEER=$3" "VOXSHM_PID=$4"; }
 
 monitor() { # monitor OPTION...: in the background, as $monitor, and listening
+	rm -f monitor.out
 	env --default-signal=INT voxshm monitor "$@" >monitor.out 2>monitor.err &
 	monitor=$!
 	holds grep -qs . monitor.out

@@ -29,10 +29,11 @@ build_kernel() {
 		make olddefconfig
 		make -j"$(nproc)" bzImage modules
 	) >"$here/kernel.log" 2>&1 || { tail -20 "$here/kernel.log" >&2; return 1; }
+	rm -rf "$here/linux"
 	mv "$new" "$here/linux"
 }
 
-[[ -d $here/linux ]] || build_kernel
+cmp -s tests/vm/debug.config "$here/linux/debug.config" || build_kernel
 make --no-print-directory -s -C "$here/linux" kernelrelease >"$here/release"
 ln -sfn linux/arch/x86/boot/bzImage "$here/vmlinuz"
 make -C kmod KDIR="$here/linux" OUT="$here/kmod" >"$here/build.log" 2>&1 ||

@@ -3,7 +3,7 @@
 #
 # Tests the module on a kernel in a virtual machine, as one TAP stream.
 #
-#   tests/vm/run.sh KERNEL [PROGRAM...]           KERNEL: 6.1, 6.12 or sid
+#   tests/vm/run.sh KERNEL [PROGRAM...]           KERNEL: 6.1, 6.12, sid or debug
 #   tests/vm/run.sh KERNEL --shell [PROGRAM...]   a shell there instead
 #
 # Without a PROGRAM: tests/vm/udev.sh and all tests of tests/kselftest/ and
@@ -144,7 +144,8 @@ trouble+='|Kernel panic|page allocation failure|list_(add|del) corruption|Bad pa
 
 kernel_log() {
 	local lines=
-	[[ ! -e $VM_LOG ]] || lines=$(tr -d '\r' <"$VM_LOG" | grep -vF '==== ' | grep -E "$trouble")
+	[[ ! -e $VM_LOG ]] || lines=$(tr -d '\r' <"$VM_LOG" | grep -vF '==== ' |
+		grep -v 'RCU lockdep checking is enabled' | grep -E "$trouble")
 	[[ -s $VM_LOG && -z $lines ]]
 	result $? "vm: no warning in the kernel's log"
 	# shellcheck disable=SC2001 # each line
