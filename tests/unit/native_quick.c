@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The quick way of a small message, and the release that is parked: what goes
- * in comes out, and the room of a parked entry is never missed.
+ * What is done for speed: the quick way of a small message, the release that is
+ * parked, the slots that stay warm. What goes in comes out, no room is missed.
  */
 #include "native/native.h"
 #include "unit_test.h"
@@ -196,6 +196,54 @@ TEST_F(quick, release_that_is_waited_for_is_not_parked)
 	ASSERT_EQ(voxshm_release(self->pair.guest_end, &view), 0);
 	EXPECT_FALSE(is_parked(self));
 	EXPECT_EQ(shared_peek_u32(&native_link(self->pair.host_end)->mine->space), 0);
+	EXPECT_EQ(pair_close(&self->pair), 0);
+}
+
+/* Large payloads, one at a time: they take turns in a few slots, not in all. */
+TEST_F(quick, returned_slots_are_used_again_before_fresh_ones)
+{
+	static const struct voxshm_class large = { 256 * 1024, 32 };
+	const void *seen[32];
+	struct voxshm_view view;
+	unsigned int count = 0, i, j;
+
+	ASSERT_EQ(pair_open(&self->pair, NATIVE_CONFIG(.max_guests = 1, .num_classes = 1,
+						       .classes = &large)), 0);
+	for (i = 0; i < 200; i++) {
+		ASSERT_EQ(put(self, sizeof(self->sent)), 0);
+		ASSERT_TRUE(take(self, sizeof(self->sent), &view));
+		for (j = 0; j < count && seen[j] != view.data; j++)
+			;
+		if (j == count)
+			seen[count++] = view.data;
+		ASSERT_EQ(voxshm_release(self->pair.guest_end, &view), 0);
+	}
+	EXPECT_GT(count, 1);
+	EXPECT_LE(count, 8);
+	EXPECT_EQ(pair_close(&self->pair), 0);
+}
+
+/* Held ones are left alone, and those sent after them are found when all run dry. */
+TEST_F(quick, held_slots_are_not_used_again)
+{
+	static const struct voxshm_class large = { 256 * 1024, 32 };
+	struct voxshm_view held, view;
+	uint8_t first[4096];
+	unsigned int i;
+
+	ASSERT_EQ(pair_open(&self->pair, NATIVE_CONFIG(.max_guests = 1, .num_classes = 1,
+						       .classes = &large)), 0);
+	ASSERT_EQ(put(self, sizeof(self->sent)), 0);
+	memcpy(first, self->sent, sizeof(first));
+	ASSERT_TRUE(take(self, sizeof(first), &held));
+	for (i = 0; i < 200; i++) {
+		ASSERT_EQ(put(self, sizeof(self->sent)), 0);
+		ASSERT_TRUE(take(self, sizeof(self->sent), &view));
+		EXPECT_NE(view.data, held.data);
+		ASSERT_EQ(voxshm_release(self->pair.guest_end, &view), 0);
+	}
+	EXPECT_EQ(memcmp(held.data, first, sizeof(first)), 0);
+	EXPECT_EQ(voxshm_release(self->pair.guest_end, &held), 0);
 	EXPECT_EQ(pair_close(&self->pair), 0);
 }
 
