@@ -18,6 +18,13 @@ struct voxshm_host;
 struct format {
 	enum voxshm_format id;
 
+	/*
+	 * voxshm_send() and voxshm_recv() of a link that neither ended nor failed:
+	 * link_send() and link_recv(), or something quicker that ends in these.
+	 */
+	int (*send)(struct voxshm_link *link, const void *data, size_t size, int64_t timeout);
+	int (*recv)(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout);
+
 	/* Sending thread. `more`: no doorbell now; flush() comes after the last one. */
 	int (*try_send)(struct voxshm_link *link, const void *data, size_t size, bool more);
 	void (*flush)(struct voxshm_link *link);

@@ -176,7 +176,7 @@ static int try_send(struct voxshm_link *link, const void *data, size_t size, boo
 	return ret ? ret : link->format->try_send(link, data, size, more);
 }
 
-int voxshm_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout)
+int link_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout)
 {
 	struct patience patience = { .timeout = timeout };
 	int ret;
@@ -189,6 +189,13 @@ int voxshm_send(struct voxshm_link *link, const void *data, size_t size, int64_t
 		if (ret)
 			return ret;
 	}
+}
+
+int voxshm_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout)
+{
+	if (__builtin_expect(link_state(link) > VOXSHM_LINK_ATTACHED, 0))
+		return link_send_error(link);
+	return link->format->send(link, data, size, timeout);
 }
 
 int voxshm_try_send(struct voxshm_link *link, const void *data, size_t size)
@@ -286,7 +293,7 @@ static int try_recv(struct voxshm_link *link, struct voxshm_view *view)
 	return ret;
 }
 
-int voxshm_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
+int link_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
 {
 	struct patience patience = { .timeout = timeout };
 	int ret;
@@ -299,6 +306,13 @@ int voxshm_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t time
 		if (ret)
 			return ret;
 	}
+}
+
+int voxshm_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
+{
+	if (__builtin_expect(link->kept.data || link_state(link) > VOXSHM_LINK_ATTACHED, 0))
+		return link_recv(link, view, timeout);
+	return link->format->recv(link, view, timeout);
 }
 
 int voxshm_try_recv(struct voxshm_link *link, struct voxshm_view *view)

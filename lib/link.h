@@ -111,6 +111,12 @@ bool link_ready(struct voxshm_link *link, unsigned int interest);
  */
 int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline);
 
+/* Tries, and waits where that is refused. Return: as voxshm_send(), voxshm_recv(). */
+int link_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout)
+	__attribute__((noinline));
+int link_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
+	__attribute__((noinline));
+
 /* Counts a drain, and wakes those that follow; under the lock. */
 void waiters_wake(struct waiters *waiters);
 

@@ -9,6 +9,7 @@
 #   tools/setup.sh build vm       to run the module in a virtual machine
 #   tools/setup.sh build debug    to build a kernel that checks itself
 #   tools/setup.sh build interop  to try the library with the original, in Rust
+#   tools/setup.sh build bench    to measure beside other transports
 #
 # Does nothing, and needs no root, when all of them are there.
 set -euo pipefail
@@ -47,6 +48,13 @@ busybox-static    its shell and commands
 udev              its device manager, to try the rule with
 kmod              its modprobe, and depmod, which makes the list that modprobe reads
 cpio              packs its file system
+"
+bench_packages="
+gnuplot-nox                draws the plots
+libzmq3-dev                a peer: ZeroMQ
+libnng-dev                 a peer: nng
+libiceoryx-binding-c-dev   a peer: Eclipse iceoryx
+iceoryx                    its daemon
 "
 debug_packages="
 linux-source-6.1  the kernel's source
@@ -95,7 +103,8 @@ for purpose; do
 	vm) add_missing <<<"$vm_packages" ;;
 	debug) add_missing <<<"$debug_packages" ;;
 	interop) require_cargo ;;
-	*) echo "usage: $0 [build] [check] [kmod] [vm] [debug] [interop]" >&2; exit 2 ;;
+	bench) add_missing <<<"$bench_packages" ;;
+	*) echo "usage: $0 [build] [check] [kmod] [vm] [debug] [interop] [bench]" >&2; exit 2 ;;
 	esac
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0

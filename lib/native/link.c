@@ -53,6 +53,13 @@ static void deinit_parts(struct native_link *native)
 	native_pool_view_deinit(&native->peer_pool);
 }
 
+static size_t small_sizes(uint32_t inline_limit)
+{
+	uint32_t largest = inline_limit < NATIVE_SMALL_MAX ? inline_limit : NATIVE_SMALL_MAX;
+
+	return largest < NATIVE_SMALL_MIN ? 0 : largest - NATIVE_SMALL_MIN + 1;
+}
+
 int native_link_new(struct native_link **out, const struct native_geometry *geometry,
 		    enum native_side side, struct memory *window, struct end *end)
 {
@@ -72,6 +79,7 @@ int native_link_new(struct native_link **out, const struct native_geometry *geom
 	if (ret)
 		goto deinit;
 	native->link.max_payload = geometry->parameters.max_payload;
+	native->small_sizes = small_sizes(geometry->inline_limit);
 	native->link.is_host = side == NATIVE_HOST;
 	*window = MEMORY_NONE;
 	*out = native;
@@ -126,6 +134,8 @@ static int object(struct voxshm_link *link, uint32_t map_id, uint32_t generation
 
 const struct format native_format = {
 	.id = VOXSHM_FORMAT_NATIVE,
+	.send = native_send,
+	.recv = native_recv,
 	.try_send = native_try_send,
 	.flush = native_flush,
 	.try_loan = native_try_loan,

@@ -34,12 +34,18 @@ struct native_link {
 	struct native_mappings mappings;
 	enum native_lack lack;
 	size_t lack_size;
+	size_t small_sizes;		/* so many, from NATIVE_SMALL_MIN on, travel inline */
 
 	/* the receiving thread's */
 	_Alignas(CACHE_LINE) struct native_consumer consumer;
+	uint32_t parked;		/* size of the oldest entry, which is to be released; or 0 */
 	struct native_pool_view peer_pool;
 	struct native_received_table received;
 };
+
+/* Payloads that native_send() copies by itself. */
+#define NATIVE_SMALL_MIN 8u
+#define NATIVE_SMALL_MAX 64u
 
 struct native_host {
 	struct native_geometry geometry;
@@ -62,6 +68,7 @@ int native_link_new(struct native_link **out, const struct native_geometry *geom
 void native_link_free(struct voxshm_link *link);
 
 /* native/send.c */
+int native_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout);
 int native_try_send(struct voxshm_link *link, const void *data, size_t size, bool more);
 void native_flush(struct voxshm_link *link);
 int native_try_loan(struct voxshm_link *link, size_t size, struct voxshm_loan *loan);
@@ -70,6 +77,7 @@ void native_abort(struct voxshm_link *link, struct voxshm_loan *loan);
 bool native_writable(struct voxshm_link *link);
 
 /* native/recv.c */
+int native_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout);
 int native_try_recv(struct voxshm_link *link, struct voxshm_view *view);
 int native_release(struct voxshm_link *link, struct voxshm_view *view);
 bool native_readable(struct voxshm_link *link);

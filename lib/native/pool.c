@@ -4,13 +4,22 @@
 
 #include "native/pool.h"
 
+/*
+ * Payload that stays in a processor's cache. Slots are taken back as soon as so
+ * much of a class is in flight, not when it runs dry: a fresh slot is a cold one.
+ */
+#define WARM_BYTES (2048u * 1024)
+
 static int class_init(struct native_slot_class *class)
 {
 	uint32_t i;
 
+	class->warm = WARM_BYTES / class->slot_size ? WARM_BYTES / class->slot_size : 1;
+	class->ask_at = class->warm;
+	class->sent_slots = malloc(class->slot_count * sizeof(*class->sent_slots));
 	class->free_slots = malloc(class->slot_count * sizeof(*class->free_slots));
 	class->slots = calloc(class->slot_count, sizeof(*class->slots));
-	if (!class->free_slots || !class->slots)
+	if (!class->sent_slots || !class->free_slots || !class->slots)
 		return -ENOMEM;
 	for (i = 0; i < class->slot_count; i++)
 		class->free_slots[i] = class->slot_count - 1 - i;
@@ -47,8 +56,10 @@ void native_pool_deinit(struct native_pool *pool)
 	uint32_t i;
 
 	for (i = 0; i < pool->num_classes; i++) {
+		free(pool->classes[i].sent_slots);
 		free(pool->classes[i].free_slots);
 		free(pool->classes[i].slots);
+		pool->classes[i].sent_slots = NULL;
 		pool->classes[i].free_slots = NULL;
 		pool->classes[i].slots = NULL;
 	}
@@ -60,22 +71,47 @@ static void make_free(struct native_slot_class *class, uint32_t slot)
 	class->free_slots[class->free_count++] = slot;
 }
 
+static uint32_t *sent_slot(const struct native_slot_class *class, uint32_t index)
+{
+	index += class->oldest;
+	return &class->sent_slots[index < class->slot_count ? index : index - class->slot_count];
+}
+
+static bool was_returned(const struct native_slot_class *class, uint32_t slot)
+{
+	return shared_load_fenced_u32(&class->returns[slot]) == class->slots[slot].generation; /* D, C */
+}
+
+/*
+ * Takes back the oldest in flight, as far as they were returned. A look costs a
+ * cache line's way, so the next one comes after as many sends again.
+ */
+static void collect_oldest(struct native_slot_class *class)
+{
+	uint32_t slot;
+
+	while (class->in_flight && was_returned(class, slot = *sent_slot(class, 0))) {
+		class->oldest = class->oldest + 1 < class->slot_count ? class->oldest + 1 : 0;
+		class->in_flight--;
+		make_free(class, slot);
+	}
+	class->ask_at = class->in_flight + class->warm;
+}
+
 /* The class has run dry: takes back every slot that was returned. */
 static bool collect(struct native_slot_class *class)
 {
-	uint32_t i;
+	uint32_t i, slot, kept = 0;
 
-	if (class->in_flight == 0)
-		return false;
-	for (i = 0; i < class->slot_count; i++) {
-		struct native_slot *slot = &class->slots[i];
-
-		if (slot->state != SLOT_IN_FLIGHT ||
-		    shared_load_fenced_u32(&class->returns[i]) != slot->generation)	/* D, C */
-			continue;
-		class->in_flight--;
-		make_free(class, i);
+	for (i = 0; i < class->in_flight; i++) {
+		slot = *sent_slot(class, i);
+		if (was_returned(class, slot))
+			make_free(class, slot);
+		else
+			*sent_slot(class, kept++) = slot;
 	}
+	class->in_flight = kept;
+	class->ask_at = kept + class->warm;
 	return class->free_count > 0;
 }
 
@@ -86,7 +122,11 @@ static struct native_slot_class *find_class(struct native_pool *pool, size_t siz
 	for (i = 0; i < pool->num_classes; i++) {
 		struct native_slot_class *class = &pool->classes[i];
 
-		if (size <= class->slot_size && (class->free_count > 0 || collect(class)))
+		if (size > class->slot_size)
+			continue;
+		if (class->in_flight >= class->ask_at)
+			collect_oldest(class);
+		if (class->free_count > 0 || collect(class))
 			return class;
 	}
 	return NULL;
@@ -124,7 +164,7 @@ void native_pool_sent(struct native_pool *pool, const struct slot_ref *ref)
 	struct native_slot_class *class = &pool->classes[ref->class_index];
 
 	class->slots[ref->slot].state = SLOT_IN_FLIGHT;
-	class->in_flight++;
+	*sent_slot(class, class->in_flight++) = ref->slot;
 }
 
 bool native_pool_loaned(const struct native_pool *pool, const struct slot_ref *ref)

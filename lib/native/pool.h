@@ -35,6 +35,9 @@ struct native_slot_class {
 	uint32_t slot_count;
 	uint32_t free_count;
 	uint32_t in_flight;
+	uint32_t warm, ask_at;		/* with so many in flight the oldest is looked at */
+	uint32_t oldest;		/* of the ring of those in flight, in the order sent */
+	uint32_t *sent_slots;
 	uint32_t *free_slots;		/* a stack: the warmest slot first */
 	struct native_slot *slots;
 };

@@ -43,6 +43,45 @@ static int release_lines(struct native_link *native, uint32_t position, uint32_t
 	return 0;
 }
 
+/*
+ * Releases what is parked. Nobody needs to be woken: the producer never waits for
+ * room that may wait.
+ */
+static inline void unpark(struct native_link *native)
+{
+	native_ring_release_only(&native->consumer, native->parked);
+	native->parked = 0;
+}
+
+/*
+ * Where nothing else is held, an entry is parked, and released when this thread
+ * receives again. Zeroing its lines takes them out of the producer's cache, and
+ * an answer to the message could not be seen before that is done. The producer
+ * does not lack the room meanwhile: lazy_room() allows for it.
+ * Return: was it parked?
+ */
+static inline bool park(struct native_link *native, uint32_t position, uint32_t size,
+			uint32_t number)
+{
+	if (__builtin_expect(native->parked ||
+			     !native_ring_only(&native->consumer, position, number) ||
+			     !native_ring_can_wait(&native->consumer, size) ||
+			     shared_peek_u32(&native->theirs->space) != 0, 0))
+		return false;
+	native->parked = size;
+	return true;
+}
+
+static int release_later(struct native_link *native, uint32_t position, uint32_t size,
+			 uint32_t number)
+{
+	if (park(native, position, size, number))
+		return 0;
+	if (native->parked)
+		unpark(native);
+	return release_lines(native, position, size, number);
+}
+
 static inline uint64_t body_word(const struct native_entry *entry, unsigned int index)
 {
 	return shared_peek_u64((const shared_u64 *)(const void *)entry->payload + index);
@@ -182,7 +221,7 @@ static int recv_reference(struct native_link *native, const struct native_entry 
 	}
 	if (ret)
 		return ret;
-	return release_lines(native, entry->position, frame_total_len(entry->header),
+	return release_later(native, entry->position, frame_total_len(entry->header),
 			     native_ring_take(&native->consumer, entry));
 }
 
@@ -193,6 +232,8 @@ int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
 	uint32_t length, total;
 	int ret;
 
+	if (native->parked)
+		unpark(native);
 	ret = native_ring_peek(&native->consumer, &entry);
 	if (__builtin_expect(ret <= 0, 0)) {
 		if (ret)
@@ -221,34 +262,81 @@ int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
 	return 0;
 }
 
-int native_release(struct voxshm_link *link, struct voxshm_view *view)
+/* The usual case in a few instructions; all others: link_recv(). */
+int native_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
 {
 	struct native_link *native = native_link(link);
+	struct native_consumer *consumer = &native->consumer;
+	uint32_t cursor, number, length, total;
+	uint64_t header;
+
+	if (native->parked)
+		unpark(native);
+	cursor = consumer->cursor;
+	header = shared_load_u64(native_line(consumer->ring, cursor));	/* A */
+	length = frame_inline_len(header);
+	total = frame_total_len(header);
+	/* An inline frame, and nothing else, has these lengths and no flag. */
+	if (__builtin_expect(header != frame_header(native_entry_size(length), 0,
+						    (uint16_t)length) ||
+			     total > consumer->limit - cursor || length > link->max_payload, 0))
+		return link_recv(link, view, timeout);
+	number = consumer->taken_count;
+	consumer->cursor = cursor + total;
+	consumer->taken_count = (number + 1) & NATIVE_ENTRY_NUMBER_MASK;
+	view->data = (uint8_t *)native_line(consumer->ring, cursor) + FRAME_HEADER_SIZE;
+	view->size = length;
+	view->token = (uint64_t)total << 32 | cursor;
+	view->kind = VIEW_INLINE | number << VIEW_KIND_BITS;
+	link->messages_received++;
+	link->bytes_received += length;
+	return 0;
+}
+
+static int release_any(struct native_link *native, const struct voxshm_view *view)
+{
 	uint32_t low = (uint32_t)view->token, high = (uint32_t)(view->token >> 32);
 	uint32_t detail = view->kind >> VIEW_KIND_BITS;
 	int ret;
 
 	switch (view->kind & ((1u << VIEW_KIND_BITS) - 1)) {
 	case VIEW_INLINE:
-		ret = release_lines(native, low, high, detail);
-		if (ret)
-			return ret;
-		break;
+		return release_later(native, low, high, detail);
 	case VIEW_SLOT:
 		ret = native_slot_return(&native->peer_pool, detail, low, high);
-		if (ret)
-			return ret;
-		link_wake(link, &native->theirs->space);
 		break;
 	case VIEW_MAPPING:
 		ret = native_mapping_release(&native->received, low, high);
-		if (ret)
-			return ret;
-		link_wake(link, &native->theirs->space);
 		break;
 	default:
 		return -EINVAL;
 	}
+	if (ret == 0)
+		link_wake(&native->link, &native->theirs->space);
+	return ret;
+}
+
+static __attribute__((noinline)) int release_slow(struct native_link *native,
+						  struct voxshm_view *view)
+{
+	int ret = release_any(native, view);
+
+	if (ret)
+		return ret;
+	view->data = NULL;
+	view->kind = VIEW_RELEASED;
+	return 0;
+}
+
+int native_release(struct voxshm_link *link, struct voxshm_view *view)
+{
+	struct native_link *native = native_link(link);
+	uint32_t kind = view->kind;
+
+	if (__builtin_expect((uint8_t)kind != VIEW_INLINE ||
+			     !park(native, (uint32_t)view->token, (uint32_t)(view->token >> 32),
+				   kind >> VIEW_KIND_BITS), 0))
+		return release_slow(native, view);
 	view->data = NULL;
 	view->kind = VIEW_RELEASED;
 	return 0;

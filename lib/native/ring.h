@@ -169,6 +169,26 @@ static inline void native_ring_commit(struct native_producer *producer, int64_t 
 	shared_poke_u32(&ring->write, producer->cursor);
 }
 
+/* Is there room at the cursor? As far as is known: `read` is not loaded. */
+static inline bool native_ring_fits(const struct native_producer *producer, uint32_t size)
+{
+	uint32_t cursor = producer->cursor, read = producer->read;
+
+	return cursor + size + CACHE_LINE <= (cursor < read ? read : producer->capacity);
+}
+
+/* Publishes the entry of size bytes that was written at the cursor; fenced. */
+static inline void native_ring_commit_here(struct native_producer *producer, uint32_t size,
+					   uint64_t header)
+{
+	struct native_ring *ring = producer->ring;
+	uint32_t cursor = producer->cursor;
+
+	producer->cursor = cursor + size;
+	shared_store_fenced_u64(native_line(ring, cursor), header);	/* A, C */
+	shared_poke_u32(&ring->write, cursor + size);
+}
+
 /* Consumer ----------------------------------------------------------------- */
 
 /* max_entry: the largest entry the producer writes. Return: 0 or -ENOMEM. */
@@ -227,10 +247,11 @@ static inline bool native_ring_readable(const struct native_consumer *consumer)
 static inline void native_ring_clear(struct native_consumer *consumer, uint32_t position,
 				     uint32_t size)
 {
+	struct native_ring *ring = consumer->ring;
 	uint32_t end = position + size;
 
 	for (; position < end; position += CACHE_LINE)
-		shared_poke_u64(native_line(consumer->ring, position), 0);
+		shared_poke_u64(native_line(ring, position), 0);
 }
 
 int native_ring_release_slow(struct native_consumer *consumer, uint32_t position, uint32_t size,
@@ -256,6 +277,32 @@ static inline int native_ring_release(struct native_consumer *consumer, uint32_t
 	consumer->released_count = (number + 1) & NATIVE_ENTRY_NUMBER_MASK;
 	consumer->unpublished += size;
 	return 0;
+}
+
+/* Is it the only entry that was taken and not yet released? */
+static inline bool native_ring_only(const struct native_consumer *consumer, uint32_t position,
+				    uint32_t number)
+{
+	return position == consumer->released && number == consumer->released_count &&
+	       ((number + 1) & NATIVE_ENTRY_NUMBER_MASK) == consumer->taken_count;
+}
+
+/* May the producer do without size bytes more of released room? See lazy_room() in ring.c. */
+static inline bool native_ring_can_wait(const struct native_consumer *consumer, uint32_t size)
+{
+	return consumer->unpublished + size <= consumer->lazy;
+}
+
+/* Releases the only entry, whose size is known. */
+static inline void native_ring_release_only(struct native_consumer *consumer, uint32_t size)
+{
+	uint32_t released = consumer->released + size;
+
+	native_ring_clear(consumer, consumer->released, size);
+	consumer->released = released;
+	shared_store_u32(&consumer->publishable, released);	/* B */
+	consumer->released_count = consumer->taken_count;
+	consumer->unpublished += size;
 }
 
 /* Is it time to publish? See lazy_room() in ring.c for why not earlier. */

@@ -268,6 +268,8 @@ static bool disarm(struct voxshm_link *link, unsigned int interest)
 
 const struct format vox_format = {
 	.id = VOXSHM_FORMAT_VOX,
+	.send = link_send,
+	.recv = link_recv,
 	.try_send = vox_try_send,
 	.flush = vox_flush,
 	.try_loan = vox_try_loan,
