@@ -247,11 +247,7 @@ static inline bool sweep(struct scene *scene)
 		fprintf(stderr, "# %s\n", complaint);
 		return false;
 	}
-	/* The second one records; the first warms up what later ones find as it left it. */
-	if (sweep_run(scene, 0)) {
-		trace_free(&scene->trace);
-		sweep_run(scene, 0);
-	}
+	sweep_run(scene, 0);	/* records */
 	for (k = 0; k < scene->trace.length && scene->failures < MOST_FAILURES; k++)
 		for (i = repetitions(scene, k); i > 0; i--)
 			if (sweep_point(scene, k))
