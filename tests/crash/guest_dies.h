@@ -402,22 +402,44 @@ static inline void load_resume(struct guest_scene *guests)
 
 /* The run -------------------------------------------------------------------------------------------------- */
 
-static inline bool run_to_point(struct guest_scene *guests, uint32_t k)
+/* Has the first victim a slot in nobody's hands? */
+static inline bool has_intent(void *data)
+{
+	struct guest_scene *guests = data;
+	struct voxshm_segment *segment = host_segment(guests->host);
+	uint32_t peer = guests->victims[0].party.status.peer_id, thread;
+
+	for (thread = 0; segment && peer && thread < VOX_THREADS; thread++)
+		if (shared_load_u64(&vox_link_block(segment, peer)->side[VOX_GUEST].
+				    intents[thread]))
+			return true;
+	return false;
+}
+
+/* The second victim's death is anywhere, and often where it has something half done. */
+static inline bool run_second(struct guest_scene *guests)
 {
 	struct scene *scene = guests->scene;
-	struct party *first = &guests->victims[0].party, *second = &guests->victims[1].party;
-	bool known = scene->trace.length;
-	enum arrival arrival;
+	struct victim *victim = &guests->victims[1].party.victim;
 
-	if (!party_run_to(first, k, first->op->special == CONNECT ? serve : NULL, guests))
-		return false;
-	if (guests->num_victims < 2 || !known)
+	if (guests->num_victims < 2 || !scene->trace.length)
 		return true;
-	/* The other one dies anywhere. */
-	arrival = victim_run_to(&second->victim, &scene->trace,
-				(uint32_t)(mix(scene->seed) % scene->trace.length), NULL, NULL);
-	return holds(arrival != LOST, "the second victim ended by itself: status 0x%x",
-		     second->victim.status);
+	return holds(victim_run_to(victim, &scene->trace,
+				   trace_choose(&scene->trace, scene->seed >> 16), NULL, NULL) !=
+		     LOST, "the second victim ended by itself: status 0x%x", victim->status);
+}
+
+static inline bool run_to_point(struct guest_scene *guests, uint32_t k)
+{
+	struct party *first = &guests->victims[0].party;
+	bool second_first = guests->scene->runs % 2;
+
+	if (second_first && !run_second(guests))
+		return false;
+	if (!party_run_to(first, k, first->op->special == CONNECT ? serve : NULL, has_intent,
+			  guests))
+		return false;
+	return second_first || run_second(guests);
 }
 
 /* All that came is delivered, and its end is told. What lies in slots is kept. */

@@ -423,7 +423,7 @@ static inline bool host_dies_run(struct scene *scene, uint32_t k)
 	bool recorded = scene->trace.length;
 	bool right;
 
-	right = host_start(hosts) && party_run_to(&hosts->party, k, NULL, NULL) &&
+	right = host_start(hosts) && party_run_to(&hosts->party, k, NULL, NULL, NULL) &&
 		host_stands_still(hosts);
 	host_reap(hosts);
 	right = right && guest_survives(hosts, k % 2) && companion_end(hosts);

@@ -266,13 +266,14 @@ static inline bool resume_victim(struct party *party, victim_serve_fn *serve, vo
  * the end.
  */
 static inline bool party_run_to(struct party *party, uint32_t k, victim_serve_fn *serve,
-				void *data)
+				victim_critical_fn *critical, void *data)
 {
 	struct scene *scene = party->scene;
 
 	scene->arrival = RECORDED;
 	if (!scene->trace.length)
-		return holds(trace_record(&scene->trace, &party->victim, serve, data),
+		return holds(trace_record(&scene->trace, &party->victim, serve, critical,
+					  data),
 			     "the victim did not end what it did: status 0x%x",
 			     party->victim.status);
 	scene->arrival = victim_run_to(&party->victim, &scene->trace, k, serve, data);

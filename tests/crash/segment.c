@@ -447,7 +447,7 @@ static bool segment_to_point(struct segment_scene *segments, uint32_t k)
 
 	scene->arrival = RECORDED;
 	if (!scene->trace.length)
-		return holds(trace_record(&scene->trace, &segments->victim, NULL, NULL),
+		return holds(trace_record(&scene->trace, &segments->victim, NULL, NULL, NULL),
 			     "the victim did not end what it did");
 	scene->arrival = victim_run_to(&segments->victim, &scene->trace, k, NULL, NULL);
 	if (!holds(scene->arrival != LOST, "the victim ended by itself: status 0x%x",

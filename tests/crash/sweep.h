@@ -115,11 +115,13 @@ static inline uint64_t sweep_seed(void)
 	return environment_number("CRASH_SEED", 1);
 }
 
-/* Is k among the points of this run? One of each stretch of equal length. */
-static inline bool is_chosen(uint32_t k, uint32_t length, uint64_t seed)
+/* Is k among the points of this run? One of each stretch of equal length; some critical ones. */
+static inline bool is_chosen(const struct trace *trace, uint32_t k, uint64_t seed)
 {
-	uint32_t points = sweep_points(), stretch, begin, end;
+	uint32_t points = sweep_points(), length = trace->length, stretch, begin, end;
 
+	if (trace->critical[k] && mix(seed + k) % trace->num_critical < points / 2)
+		return true;
 	if (sweep_is_full() || k == 0 || k == length - 1 || length <= points)
 		return true;
 	stretch = (uint32_t)((uint64_t)k * points / length);
@@ -225,24 +227,31 @@ static inline bool check_delivery(struct scene *scene, uint32_t k, unsigned int 
 	return true;
 }
 
+/* Where two have something half done, it is tried with several points of the other one. */
+static inline unsigned int repetitions(const struct scene *scene, uint32_t k)
+{
+	bool two = scene->circumstance == TOGETHER || scene->circumstance == BESIDE;
+
+	if (!is_chosen(&scene->trace, k, sweep_seed()))
+		return 0;
+	return two && sweep_is_full() && scene->trace.critical[k] ? 16 : 1;
+}
+
 static inline bool sweep(struct scene *scene)
 {
 	char delivery[128] = "";
-	unsigned int most = 0;
+	unsigned int most = 0, i;
 	uint32_t k;
 
 	if (!scene->scenario->open(scene)) {
 		fprintf(stderr, "# %s\n", complaint);
 		return false;
 	}
-	/* The second one records; the first warms up what later ones find as it left it. */
-	if (sweep_run(scene, 0)) {
-		trace_free(&scene->trace);
-		sweep_run(scene, 0);
-	}
+	sweep_run(scene, 0);	/* records */
 	for (k = 0; k < scene->trace.length && scene->failures < MOST_FAILURES; k++)
-		if (is_chosen(k, scene->trace.length, sweep_seed()) && sweep_point(scene, k))
-			check_delivery(scene, k, &most, delivery, sizeof(delivery));
+		for (i = repetitions(scene, k); i > 0; i--)
+			if (sweep_point(scene, k))
+				check_delivery(scene, k, &most, delivery, sizeof(delivery));
 	if (scene->trace.length && most != strlen(scene->op->sends) && !scene->failures) {
 		fprintf(stderr, "# at the end %u messages were delivered of \"%s\"\n", most,
 			scene->op->sends);

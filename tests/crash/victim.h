@@ -35,6 +35,8 @@ struct trace {
 	uint32_t room;
 	uint64_t *place;
 	uint32_t *occurrence;	/* how often the place had been come to by then, at least 1 */
+	bool *critical;		/* the victim had something half done */
+	uint32_t num_critical;
 };
 
 struct victim {
@@ -42,6 +44,9 @@ struct victim {
 	bool ended;
 	int status;		/* of waitpid(), once it ended */
 };
+
+/* Has the victim something half done, as far as shared memory tells? Or NULL. */
+typedef bool victim_critical_fn(void *data);
 
 /* What the test does while the victim runs, for it may wait for the test; or NULL. */
 typedef void victim_serve_fn(void *data);
@@ -164,16 +169,21 @@ static inline void trace_free(struct trace *trace)
 {
 	free(trace->place);
 	free(trace->occurrence);
+	free(trace->critical);
 	*trace = (struct trace){ 0 };
 }
 
-static inline void trace_append(struct trace *trace, uint64_t place)
+static inline void trace_append(struct trace *trace, uint64_t place, bool critical)
 {
 	if (trace->length == trace->room) {
 		trace->room = trace->room ? 2 * trace->room : 4096;
 		trace->place = realloc(trace->place, trace->room * sizeof(*trace->place));
-		REQUIRE(trace->place);
+		trace->critical = realloc(trace->critical,
+					  trace->room * sizeof(*trace->critical));
+		REQUIRE(trace->place && trace->critical);
 	}
+	trace->num_critical += critical;
+	trace->critical[trace->length] = critical;
 	trace->place[trace->length++] = place;
 }
 
@@ -221,17 +231,30 @@ static inline int victim_step(struct victim *victim, victim_serve_fn *serve, voi
  * Return: false when it did not come there.
  */
 static inline bool trace_record(struct trace *trace, struct victim *victim,
-				victim_serve_fn *serve, void *data)
+				victim_serve_fn *serve, victim_critical_fn *critical, void *data)
 {
 	int cause;
 
 	trace_free(trace);
 	do {
-		trace_append(trace, victim_place(victim));
+		trace_append(trace, victim_place(victim), critical && critical(data));
 		cause = victim_step(victim, serve, data);
 	} while (is_step(cause));
 	trace_count(trace);
 	return cause == SI_KERNEL;
+}
+
+/* A point chosen by a number: one in two times a critical one, if there are any. */
+static inline uint32_t trace_choose(const struct trace *trace, uint64_t number)
+{
+	uint32_t k, which;
+
+	if (!trace->num_critical || number % 2)
+		return (uint32_t)(mix(number) % trace->length);
+	which = (uint32_t)(mix(number) % trace->num_critical);
+	for (k = 0; which || !trace->critical[k]; k++)
+		which -= trace->critical[k];
+	return k;
 }
 
 /* The point from which point k is reached soonest. */
