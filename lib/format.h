@@ -24,6 +24,14 @@ struct format {
 	 */
 	int (*send)(struct voxshm_link *link, const void *data, size_t size, int64_t timeout);
 	int (*recv)(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout);
+	/*
+	 * Of a batch, as many as go quickly, with `more`; maybe none. NULL: there is
+	 * no quick way. Return: how many.
+	 */
+	unsigned int (*send_some)(struct voxshm_link *link, const struct iovec *messages,
+				  unsigned int count);
+	unsigned int (*recv_some)(struct voxshm_link *link, struct voxshm_view *views,
+				  unsigned int count);
 
 	/* Sending thread. `more`: no doorbell now; flush() comes after the last one. */
 	int (*try_send)(struct voxshm_link *link, const void *data, size_t size, bool more);

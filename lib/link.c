@@ -206,14 +206,16 @@ int voxshm_try_send(struct voxshm_link *link, const void *data, size_t size)
 int voxshm_send_batch(struct voxshm_link *link, const struct iovec *messages, unsigned int count,
 		      int64_t timeout)
 {
-	unsigned int sent;
+	unsigned int sent = 0;
 	int ret = 0;
 
 	if (count == 0)
 		return 0;
 	if (count > INT32_MAX)
 		return -EINVAL;
-	for (sent = 0; sent < count; sent++) {
+	if (link->format->send_some && link_send_error(link) == 0)
+		sent = link->format->send_some(link, messages, count);
+	for (; sent < count; sent++) {
 		ret = try_send(link, messages[sent].iov_base, messages[sent].iov_len, true);
 		if (ret)
 			break;
@@ -333,7 +335,11 @@ int voxshm_recv_batch(struct voxshm_link *link, struct voxshm_view *views, unsig
 	ret = voxshm_recv(link, &views[0], timeout);
 	if (ret)
 		return ret;
-	for (received = 1; received < count; received++)
+	received = 1;
+	if (link->format->recv_some && !link->kept.data &&
+	    link_state(link) <= VOXSHM_LINK_ATTACHED)
+		received += link->format->recv_some(link, views + 1, count - 1);
+	for (; received < count; received++)
 		if (try_recv(link, &views[received]))
 			break;
 	return (int)received;

@@ -69,6 +69,8 @@ void native_link_free(struct voxshm_link *link);
 
 /* native/send.c */
 int native_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout);
+unsigned int native_send_some(struct voxshm_link *link, const struct iovec *messages,
+			      unsigned int count);
 int native_try_send(struct voxshm_link *link, const void *data, size_t size, bool more);
 void native_flush(struct voxshm_link *link);
 int native_try_loan(struct voxshm_link *link, size_t size, struct voxshm_loan *loan);
@@ -78,6 +80,8 @@ bool native_writable(struct voxshm_link *link);
 
 /* native/recv.c */
 int native_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout);
+unsigned int native_recv_some(struct voxshm_link *link, struct voxshm_view *views,
+			      unsigned int count);
 int native_try_recv(struct voxshm_link *link, struct voxshm_view *view);
 int native_release(struct voxshm_link *link, struct voxshm_view *view);
 bool native_readable(struct voxshm_link *link);

@@ -28,7 +28,7 @@ void native_publish_space(struct native_link *native)
 }
 
 /* Releases ring lines; the room goes back when enough of it is due or waited for. */
-static int release_lines(struct native_link *native, uint32_t position, uint32_t size,
+static inline int release_lines(struct native_link *native, uint32_t position, uint32_t size,
 			 uint32_t number)
 {
 	int ret = native_ring_release(&native->consumer, position, size, number);
@@ -225,47 +225,29 @@ static int recv_reference(struct native_link *native, const struct native_entry 
 			     native_ring_take(&native->consumer, entry));
 }
 
-int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
+/* One that recv_quick() found no good, or behind a wrap. */
+static int recv_inline(struct native_link *native, const struct native_entry *entry,
+		       struct voxshm_view *view)
 {
-	struct native_link *native = native_link(link);
-	struct native_entry entry;
-	uint32_t length, total;
-	int ret;
+	uint32_t length = frame_inline_len(entry->header);
+	uint32_t total = frame_total_len(entry->header);
 
-	if (native->parked)
-		unpark(native);
-	ret = native_ring_peek(&native->consumer, &entry);
-	if (__builtin_expect(ret <= 0, 0)) {
-		if (ret)
-			return link_fail(link, "it sent a malformed frame");
-		return -EAGAIN;
-	}
-	if (__builtin_expect(frame_flags(entry.header) != 0, 0)) {
-		ret = recv_reference(native, &entry, view);
-		if (ret)
-			return ret;
-	} else {
-		length = frame_inline_len(entry.header);
-		total = frame_total_len(entry.header);
-		if (__builtin_expect(native_entry_size(length) != total ||
-				     frame_reserved(entry.header) != 0 ||
-				     length > link->max_payload, 0))
-			return link_fail(link, "it sent a frame whose lengths do not agree");
-		view->data = entry.payload;
-		view->size = length;
-		view->token = (uint64_t)total << 32 | entry.position;
-		view->kind = VIEW_INLINE |
-			     native_ring_take(&native->consumer, &entry) << VIEW_KIND_BITS;
-	}
-	link->messages_received++;
-	link->bytes_received += view->size;
+	if (native_entry_size(length) != total || frame_reserved(entry->header) != 0 ||
+	    length > native->link.max_payload)
+		return link_fail(&native->link, "it sent a frame whose lengths do not agree");
+	view->data = entry->payload;
+	view->size = length;
+	view->token = (uint64_t)total << 32 | entry->position;
+	view->kind = VIEW_INLINE | native_ring_take(&native->consumer, entry) << VIEW_KIND_BITS;
 	return 0;
 }
 
-/* The usual case in a few instructions; all others: link_recv(). */
-int native_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
+/*
+ * The usual case in a few instructions. Return: false when it is another one;
+ * then nothing has changed but for the parked entry.
+ */
+static inline bool recv_quick(struct native_link *native, struct voxshm_view *view)
 {
-	struct native_link *native = native_link(link);
 	struct native_consumer *consumer = &native->consumer;
 	uint32_t cursor, number, length, total;
 	uint64_t header;
@@ -279,8 +261,9 @@ int native_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t time
 	/* An inline frame, and nothing else, has these lengths and no flag. */
 	if (__builtin_expect(header != frame_header(native_entry_size(length), 0,
 						    (uint16_t)length) ||
-			     total > consumer->limit - cursor || length > link->max_payload, 0))
-		return link_recv(link, view, timeout);
+			     total > consumer->limit - cursor ||
+			     length > native->link.max_payload, 0))
+		return false;
 	number = consumer->taken_count;
 	consumer->cursor = cursor + total;
 	consumer->taken_count = (number + 1) & NATIVE_ENTRY_NUMBER_MASK;
@@ -288,9 +271,53 @@ int native_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t time
 	view->size = length;
 	view->token = (uint64_t)total << 32 | cursor;
 	view->kind = VIEW_INLINE | number << VIEW_KIND_BITS;
-	link->messages_received++;
-	link->bytes_received += length;
+	native->link.messages_received++;
+	native->link.bytes_received += length;
+	return true;
+}
+
+int native_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
+{
+	if (__builtin_expect(recv_quick(native_link(link), view), 1))
+		return 0;
+	return link_recv(link, view, timeout);
+}
+
+unsigned int native_recv_some(struct voxshm_link *link, struct voxshm_view *views,
+			      unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < count && recv_quick(native_link(link), &views[i]); i++)
+		;
+	return i;
+}
+
+static __attribute__((noinline)) int recv_other(struct native_link *native,
+						struct voxshm_view *view)
+{
+	struct native_entry entry;
+	int ret;
+
+	ret = native_ring_peek(&native->consumer, &entry);
+	if (ret == 0)
+		return -EAGAIN;
+	if (ret < 0)
+		return link_fail(&native->link, "it sent a malformed frame");
+	ret = frame_flags(entry.header) ? recv_reference(native, &entry, view) :
+	      recv_inline(native, &entry, view);
+	if (ret)
+		return ret;
+	native->link.messages_received++;
+	native->link.bytes_received += view->size;
 	return 0;
+}
+
+int native_try_recv(struct voxshm_link *link, struct voxshm_view *view)
+{
+	if (__builtin_expect(recv_quick(native_link(link), view), 1))
+		return 0;
+	return recv_other(native_link(link), view);
 }
 
 static int release_any(struct native_link *native, const struct voxshm_view *view)
@@ -316,12 +343,17 @@ static int release_any(struct native_link *native, const struct voxshm_view *vie
 	return ret;
 }
 
-static __attribute__((noinline)) int release_slow(struct native_link *native,
+static __attribute__((noinline)) int release_view(struct native_link *native,
 						  struct voxshm_view *view)
 {
-	int ret = release_any(native, view);
+	int ret;
 
-	if (ret)
+	if ((uint8_t)view->kind == VIEW_INLINE && !native->parked)
+		ret = release_lines(native, (uint32_t)view->token, (uint32_t)(view->token >> 32),
+				    view->kind >> VIEW_KIND_BITS);
+	else
+		ret = release_any(native, view);
+	if (__builtin_expect(ret, 0))
 		return ret;
 	view->data = NULL;
 	view->kind = VIEW_RELEASED;
@@ -333,10 +365,10 @@ int native_release(struct voxshm_link *link, struct voxshm_view *view)
 	struct native_link *native = native_link(link);
 	uint32_t kind = view->kind;
 
-	if (__builtin_expect((uint8_t)kind != VIEW_INLINE ||
-			     !park(native, (uint32_t)view->token, (uint32_t)(view->token >> 32),
-				   kind >> VIEW_KIND_BITS), 0))
-		return release_slow(native, view);
+	if ((uint8_t)kind != VIEW_INLINE ||
+	    !park(native, (uint32_t)view->token, (uint32_t)(view->token >> 32),
+		  kind >> VIEW_KIND_BITS))
+		return release_view(native, view);
 	view->data = NULL;
 	view->kind = VIEW_RELEASED;
 	return 0;

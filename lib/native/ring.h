@@ -57,6 +57,9 @@ struct native_producer {
 	uint32_t capacity;
 	uint32_t cursor;		/* where the next entry begins */
 	uint32_t read;			/* the consumer's index, as last loaded */
+	uint32_t staged;		/* entries that are written and not yet to be seen */
+	shared_u64 *staged_head;	/* of the first of them */
+	uint64_t staged_header;
 };
 
 struct native_consumer {
@@ -167,6 +170,43 @@ static inline void native_ring_commit(struct native_producer *producer, int64_t 
 	else
 		shared_store_u64(head, header);				/* A */
 	shared_poke_u32(&ring->write, producer->cursor);
+}
+
+/*
+ * The same, but nobody sees it yet: the entries of a batch, whose first header
+ * is stored last. The consumer cannot look past that one, so it comes once for
+ * all of them. native_ring_publish_staged() must follow before any commit.
+ */
+static inline void native_ring_stage(struct native_producer *producer, int64_t position,
+				     uint32_t size, uint64_t header)
+{
+	struct native_ring *ring = producer->ring;
+	shared_u64 *head = native_line(ring, (uint32_t)position);
+
+	if (__builtin_expect(position != producer->cursor, 0)) {
+		shared_store_u64(head, header);				/* A */
+		head = native_line(ring, producer->cursor);
+		header = frame_header(CACHE_LINE, FRAME_WRAP, 0);
+	}
+	producer->cursor = (uint32_t)position + size;
+	if (producer->staged++)
+		shared_store_u64(head, header);				/* A */
+	else {
+		producer->staged_head = head;
+		producer->staged_header = header;
+	}
+}
+
+static inline void native_ring_publish_staged(struct native_producer *producer, bool fenced)
+{
+	if (producer->staged == 0)
+		return;
+	producer->staged = 0;
+	if (fenced)
+		shared_store_fenced_u64(producer->staged_head, producer->staged_header); /* A, C */
+	else
+		shared_store_u64(producer->staged_head, producer->staged_header);	/* A */
+	shared_poke_u32(&producer->ring->write, producer->cursor);
 }
 
 /* Is there room at the cursor? As far as is known: `read` is not loaded. */

@@ -15,6 +15,8 @@ enum loan_kind {
 };
 
 #define REF_ENTRY_SIZE CACHE_LINE
+/* Of a long batch, so many are written before the receiver sees the first. */
+#define MAX_STAGED 16u
 
 static int lacking(struct native_link *native, enum native_lack lack, size_t size)
 {
@@ -35,7 +37,22 @@ static int64_t grant(struct native_link *native, uint32_t size)
 	return link_fail(&native->link, "its read index is not an index of the ring");
 }
 
-static void committed(struct native_link *native, size_t size, bool more)
+/* `more`: in a batch, to be seen by and by. */
+static inline void publish(struct native_link *native, int64_t position, uint32_t size,
+			   uint64_t header, bool more)
+{
+	struct native_producer *producer = &native->producer;
+
+	if (!more) {
+		native_ring_commit(producer, position, size, header, true);
+		return;
+	}
+	native_ring_stage(producer, position, size, header);
+	if (producer->staged == MAX_STAGED)
+		native_ring_publish_staged(producer, false);
+}
+
+static inline void committed(struct native_link *native, size_t size, bool more)
 {
 	native->link.messages_sent++;
 	native->link.bytes_sent += size;
@@ -49,8 +66,8 @@ static void commit_slot_ref(struct native_link *native, int64_t position, struct
 	ref->length = (uint32_t)size;
 	memcpy(native_ring_payload(&native->producer, position), ref, sizeof(*ref));
 	native_pool_sent(&native->pool, ref);
-	native_ring_commit(&native->producer, position, REF_ENTRY_SIZE,
-			   frame_header(REF_ENTRY_SIZE, FRAME_SLOT_REF, 0), !more);
+	publish(native, position, REF_ENTRY_SIZE, frame_header(REF_ENTRY_SIZE, FRAME_SLOT_REF, 0),
+		more);
 	committed(native, size, more);
 }
 
@@ -65,8 +82,8 @@ static void commit_mapping_ref(struct native_link *native, int64_t position, uin
 
 	memcpy(native_ring_payload(&native->producer, position), &ref, sizeof(ref));
 	native_mapping_sent(&native->mappings, map_id);
-	native_ring_commit(&native->producer, position, REF_ENTRY_SIZE,
-			   frame_header(REF_ENTRY_SIZE, FRAME_MAPPING_REF, 0), !more);
+	publish(native, position, REF_ENTRY_SIZE,
+		frame_header(REF_ENTRY_SIZE, FRAME_MAPPING_REF, 0), more);
 	committed(native, size, more);
 }
 
@@ -156,6 +173,31 @@ int native_send(struct voxshm_link *link, const void *data, size_t size, int64_t
 	return 0;
 }
 
+unsigned int native_send_some(struct voxshm_link *link, const struct iovec *messages,
+			      unsigned int count)
+{
+	struct native_link *native = native_link(link);
+	struct native_producer *producer = &native->producer;
+	uint64_t bytes = 0;
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		size_t size = messages[i].iov_len;
+		uint32_t entry_size = native_entry_size(size), cursor = producer->cursor;
+
+		if (size - NATIVE_SMALL_MIN >= native->small_sizes ||
+		    !native_ring_fits(producer, entry_size))
+			break;
+		copy_small(native_ring_payload(producer, cursor), messages[i].iov_base, size);
+		publish(native, cursor, entry_size, frame_header(entry_size, 0, (uint16_t)size),
+			true);
+		bytes += size;
+	}
+	link->messages_sent += i;
+	link->bytes_sent += bytes;
+	return i;
+}
+
 int native_try_send(struct voxshm_link *link, const void *data, size_t size, bool more)
 {
 	struct native_link *native = native_link(link);
@@ -168,10 +210,11 @@ int native_try_send(struct voxshm_link *link, const void *data, size_t size, boo
 	position = grant(native, entry_size);
 	if (__builtin_expect(position < 0, 0))
 		return (int)position;
-	if (size)
+	if (size - NATIVE_SMALL_MIN <= NATIVE_SMALL_MAX - NATIVE_SMALL_MIN)
+		copy_small(native_ring_payload(&native->producer, position), data, size);
+	else if (size)
 		memcpy(native_ring_payload(&native->producer, position), data, size);
-	native_ring_commit(&native->producer, position, entry_size,
-			   frame_header(entry_size, 0, (uint16_t)size), !more);
+	publish(native, position, entry_size, frame_header(entry_size, 0, (uint16_t)size), more);
 	committed(native, size, more);
 	return 0;
 }
@@ -181,7 +224,11 @@ void native_flush(struct voxshm_link *link)
 {
 	struct native_link *native = native_link(link);
 
-	shared_store_fenced_u32(&native->producer.ring->write, native->producer.cursor); /* C */
+	if (native->producer.staged)
+		native_ring_publish_staged(&native->producer, true);	/* A, C */
+	else
+		shared_store_fenced_u32(&native->producer.ring->write,
+					native->producer.cursor);	/* C */
 	link_wake(link, &native->theirs->data);
 }
 

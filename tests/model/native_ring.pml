@@ -22,6 +22,10 @@
  * ABORT        a grant may be abandoned after any part of its payload was written, or committed
  *              shorter than granted; the producer zeroes the heads it wrote and does not use
  * DIRTY_ABORT  a fault: it does not
+ * BATCH        entries may be staged: all are written, headers too, but the first store that leads
+ *              to them is kept back until the batch is published, at the latest before the
+ *              producer waits for room
+ * NO_FLUSH     a fault: it waits all the same
  * LATE_CLEAN   a fault: it zeroes what a shortened commit does not use after the commit
  * NO_ZEROING   a fault: the consumer zeroes nothing
  * ZERO_FIRST_LINE_ONLY  a fault: the consumer zeroes the header but not the heads of the payload
@@ -89,7 +93,10 @@ inline clean(used)
 	skip
 }
 
-/* The last store of a commit makes the lines [start, start + n) and the marker's the consumer's. */
+/*
+ * The last store of a commit makes the lines [start, start + n) and the marker's the consumer's.
+ * Those of a staged entry are not its own any more either, but no entry is committed.
+ */
 inline account()
 {
 	if
@@ -101,7 +108,33 @@ inline account()
 	:: i < n -> unreleased[start + i] = true; i++
 	:: else -> i = 0; break
 	od;
-	w = start + n; committed++; next_in = (next_in + 1) % TAGS
+	w = start + n; next_in = (next_in + 1) % TAGS;
+	if
+	:: staged_at == LINES -> committed++
+	:: else -> staged++
+	fi
+}
+
+/* The store at `at`, by which the consumer comes to the entry; it may be kept back. */
+inline lead(at, value)
+{
+	atomic {
+		if
+#ifdef BATCH
+		:: staged_at == LINES -> staged_at = at; staged_head = value
+#endif
+		:: head[at] = value
+		fi;
+		account()
+	}
+}
+
+inline publish_staged()
+{
+	atomic {
+		head[staged_at] = staged_head; committed = committed + staged;
+		staged_at = LINES; staged_head = 0; staged = 0
+	}
 }
 
 active proctype producer()
@@ -109,9 +142,13 @@ active proctype producer()
 	byte w, r;
 	byte n, start, i, stop;		/* stop: lines to be filled before giving the grant up */
 	byte granted;
+	byte staged_at = LINES, staged_head, staged;
 
 	{
 	do
+#ifdef BATCH
+	:: staged_at != LINES -> publish_staged()
+#endif
 	:: atomic {
 		if :: n = 1 :: n = 2 :: LONGEST > 2 -> n = 3 :: LONGEST > 3 -> n = 4 fi;
 		if			/* `read` is loaded only when the ring seems full */
@@ -120,6 +157,9 @@ active proctype producer()
 		fi;
 		do
 		:: FITS -> break
+#if defined(BATCH) && !defined(NO_FLUSH)
+		:: !FITS && staged_at != LINES -> goto done
+#endif
 		:: else -> read != r -> r = read
 		od;
 		start = (FITS_AT_FRONT -> 0 : w);
@@ -144,9 +184,9 @@ active proctype producer()
 	   if
 	   :: start < w ->
 		head[0] = HEADER(next_in, n);
-		atomic { head[w] = WRAP; account() }
+		lead(w, WRAP)
 	   :: else ->
-		atomic { head[start] = HEADER(next_in, n); account() }
+		lead(start, HEADER(next_in, n))
 	   fi;
 #ifdef LATE_CLEAN
 	   if

@@ -54,6 +54,10 @@ case_ "native_ring: producer killed anywhere, exactly the committed entries are 
 	native_ring pass
 case_ "native_ring: grants abandoned or committed shorter, heads zeroed before the next commit" \
 	native_ring pass -DABORT
+case_ "native_ring: batches whose first header is stored last" \
+	native_ring pass -DBATCH
+case_ "native_ring: a producer that waits for room with a batch unpublished blocks both sides" \
+	native_ring "$stuck" -DBATCH -DNO_FLUSH
 case_ "native_ring: without zeroing old headers are taken for new" \
 	native_ring "$invented" -DNO_ZEROING
 case_ "native_ring: zeroing only the first line of an entry fails" \
@@ -115,6 +119,8 @@ case "${1-}" in
 	case_ "vox_ring (long): ours with ours, 10 cells" vox_ring pass -DCAPACITY=10 -DTAGS=3
 	case_ "vox_ring (long): ours with original's reader" vox_ring pass -DCAPACITY=9 -DOLD_READER
 	case_ "vox_ring (long): original's writer with ours" vox_ring pass -DCAPACITY=9 -DOLD_WRITER
+	case_ "native_ring (long): batches, grants abandoned or shortened" \
+		native_ring pass -DBATCH -DABORT
 	case_ "native_ring (long): 8 lines" native_ring pass -DLINES=8 -DABORT -DTAGS=3
 	case_ "native_ring (long): 9 lines" native_ring pass -DLINES=9 -DABORT
 	case_ "vox_ring (long): ours with the simple reader" vox_ring pass -DCAPACITY=9 -DSIMPLE_READER

@@ -199,6 +199,84 @@ TEST_F(quick, release_that_is_waited_for_is_not_parked)
 	EXPECT_EQ(pair_close(&self->pair), 0);
 }
 
+/* Batches of every length at every place of the ring, small and large messages mixed. */
+TEST_F(quick, batches_arrive_whole_and_in_order)
+{
+	struct iovec messages[40];
+	struct voxshm_view views[40];
+	uint64_t random = 1;
+	unsigned long lap;
+	int sent, received, got, i;
+
+	ASSERT_EQ(pair_open(&self->pair, CONFIG(2 * MAX_CAPACITY, THRESHOLD)), 0);
+	for (i = 0; i < (int)sizeof(self->sent); i++)
+		self->sent[i] = (uint8_t)(i * 13 + 1);
+	for (lap = 0; lap < amount(3000); lap++) {
+		unsigned int count = 1 + random_below(&random, 40);
+
+		for (i = 0; i < (int)count; i++) {
+			messages[i].iov_base = self->sent + random_below(&random, 100);
+			messages[i].iov_len = random_below(&random, 8) ?
+					      random_below(&random, 100) : 1000;
+		}
+		sent = voxshm_send_batch(self->pair.host_end, messages, count, 0);
+		ASSERT_GT(sent, 0);
+		EXPECT_EQ(native_link(self->pair.host_end)->producer.staged, 0);
+		for (received = 0; received < sent; received += got) {
+			got = voxshm_recv_batch(self->pair.guest_end, views, 40, 0);
+			ASSERT_GT(got, 0);
+			for (i = 0; i < got; i++) {
+				ASSERT_EQ(views[i].size, messages[received + i].iov_len);
+				ASSERT_EQ(memcmp(views[i].data, messages[received + i].iov_base,
+						 views[i].size), 0);
+				ASSERT_EQ(voxshm_release(self->pair.guest_end, &views[i]), 0);
+			}
+		}
+		ASSERT_EQ(voxshm_recv_batch(self->pair.guest_end, views, 40, 0), -EAGAIN);
+	}
+	EXPECT_EQ(pair_close(&self->pair), 0);
+}
+
+/* The consumer comes once for all of a batch, also where its first entry wraps. */
+TEST(staged_entries_are_seen_when_they_are_published)
+{
+	uint8_t *memory = shared_memory(sizeof(struct native_ring) + 1024);
+	struct native_ring *ring = (void *)memory;
+	struct native_producer producer;
+	struct native_consumer consumer;
+	struct native_entry entry;
+	uint32_t cursor, size;
+	int64_t position;
+	int i;
+
+	ASSERT_NE(memory, NULL);
+	for (cursor = 0; cursor < 1024; cursor += 64) {
+		memset(memory, 0, sizeof(struct native_ring) + 1024);
+		native_producer_init(&producer, ring, 1024);
+		ASSERT_EQ(native_consumer_init(&consumer, ring, 1024, 192), 0);
+		producer.cursor = producer.read = consumer.cursor = consumer.released = cursor;
+		shared_poke_u32(&ring->read, cursor);
+		for (i = 0; i < 3; i++) {
+			size = 64 * (uint32_t)(3 - i);
+			position = native_ring_grant(&producer, size);
+			ASSERT_GE(position, 0);
+			native_ring_stage(&producer, position, size, frame_header(size, 0, 1));
+			EXPECT_EQ(native_ring_peek(&consumer, &entry), 0);
+			EXPECT_FALSE(native_ring_readable(&consumer));
+		}
+		native_ring_publish_staged(&producer, cursor % 128);
+		for (i = 0; i < 3; i++) {
+			ASSERT_EQ(native_ring_peek(&consumer, &entry), 1);
+			EXPECT_EQ(frame_total_len(entry.header), 64 * (uint32_t)(3 - i));
+			native_ring_take(&consumer, &entry);
+		}
+		EXPECT_EQ(native_ring_peek(&consumer, &entry), 0);
+		EXPECT_EQ(shared_peek_u32(&ring->write), producer.cursor);
+		native_consumer_deinit(&consumer);
+	}
+	munmap(memory, sizeof(struct native_ring) + 1024);
+}
+
 /* Large payloads, one at a time: they take turns in a few slots, not in all. */
 TEST_F(quick, returned_slots_are_used_again_before_fresh_ones)
 {
