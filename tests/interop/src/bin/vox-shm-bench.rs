@@ -68,11 +68,7 @@ async fn recv(rx: &mut ShmLinkRx, size: usize, value: u64) {
 
 /// The parent: asks, then streams; the last word of the other says done.
 async fn measure(link: ShmLink, plan: Plan) {
-	let Plan {
-		size,
-		trips,
-		messages,
-	} = plan;
+	let Plan { size, trips, messages } = plan;
 	let (tx, mut rx) = link.split();
 	let start = Instant::now();
 
@@ -93,11 +89,7 @@ async fn measure(link: ShmLink, plan: Plan) {
 }
 
 async fn answer(link: ShmLink, plan: Plan) {
-	let Plan {
-		size,
-		trips,
-		messages,
-	} = plan;
+	let Plan { size, trips, messages } = plan;
 	let (tx, mut rx) = link.split();
 
 	for value in 0..trips {
@@ -113,13 +105,10 @@ async fn answer(link: ShmLink, plan: Plan) {
 }
 
 fn number<T: std::str::FromStr>(position: usize) -> T {
-	std::env::args()
-		.nth(position)
-		.and_then(|word| word.parse().ok())
-		.unwrap_or_else(|| {
-			eprintln!("usage: vox-shm-bench SIZE TRIPS MESSAGES");
-			std::process::exit(2)
-		})
+	std::env::args().nth(position).and_then(|word| word.parse().ok()).unwrap_or_else(|| {
+		eprintln!("usage: vox-shm-bench SIZE TRIPS MESSAGES");
+		std::process::exit(2)
+	})
 }
 
 /// vox-shm-bench SIZE TRIPS MESSAGES PATH PEER DOORBELL RECEIVER SENDER
@@ -139,14 +128,8 @@ async fn host(plan: Plan) {
 	let path = format!("/dev/shm/vox-shm-bench-{}", std::process::id());
 	// As bench.c has them, with room for the length that the crate puts into a slot.
 	let size_classes = [
-		SizeClassConfig {
-			slot_size: (1 << 16) + 64,
-			slot_count: 64,
-		},
-		SizeClassConfig {
-			slot_size: MIB + 64,
-			slot_count: 16,
-		},
+		SizeClassConfig { slot_size: (1 << 16) + 64, slot_count: 64 },
+		SizeClassConfig { slot_size: MIB + 64, slot_count: 16 },
 	];
 	let config = SegmentConfig {
 		max_guests: 1,
@@ -163,11 +146,7 @@ async fn host(plan: Plan) {
 	let (host, ticket) = prepared.into_parts();
 	let mut child = std::process::Command::new("/proc/self/exe")
 		.args(std::env::args().skip(1))
-		.args([
-			path,
-			ticket.peer_id.get().to_string(),
-			ticket.doorbell_arg(),
-		])
+		.args([path, ticket.peer_id.get().to_string(), ticket.doorbell_arg()])
 		.args([ticket.mmap_rx_arg(), ticket.mmap_tx_arg()])
 		.spawn()
 		.expect("child");
@@ -178,15 +157,9 @@ async fn host(plan: Plan) {
 }
 
 fn main() {
-	let plan = Plan {
-		size: number(1),
-		trips: number(2),
-		messages: number(3),
-	};
+	let plan = Plan { size: number(1), trips: number(2), messages: number(3) };
 	let is_guest = std::env::args().len() > 4;
-	let runtime = tokio::runtime::Builder::new_current_thread()
-		.enable_all()
-		.build();
+	let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
 
 	pin(is_guest as usize);
 	let runtime = runtime.expect("runtime");
