@@ -137,7 +137,7 @@ TEST_F(our_host, spawns_the_crate_and_knows_how_it_ended)
 	struct voxshm_host *host;
 	struct voxshm_link *link;
 	int sockets[2];
-	char word[16], *argv[] = { getenv("VOX_SHM_PEER_PROGRAM"), word, NULL };
+	char word[16], *argv[] = { crate_program(), word, NULL };
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets));
 	snprintf(word, sizeof(word), "%d", fcntl(sockets[1], F_DUPFD, 3));

@@ -55,8 +55,7 @@ impl Door {
 		};
 		let peer = prepared.peer_id().get();
 
-		prepared.send_success_unix(socket.as_raw_fd(), segment)
-			.map_err(text)?;
+		prepared.send_success_unix(socket.as_raw_fd(), segment).map_err(text)?;
 		// What of the guest's descriptors the crate leaves open.
 		// SAFETY: nobody else closes this one.
 		drop(unsafe { OwnedFd::from_raw_fd(prepared.guest_ticket.mmap_tx_fd) });
@@ -81,14 +80,8 @@ impl Door {
 
 fn send_error(socket: &UnixStream, peer: u32, reason: &str) -> Result<(), String> {
 	let reason = reason.as_bytes();
-	send_response_unix(
-		socket.as_raw_fd(),
-		BootstrapStatus::Error,
-		peer,
-		reason,
-		None,
-	)
-	.map_err(text)
+	send_response_unix(socket.as_raw_fd(), BootstrapStatus::Error, peer, reason, None)
+		.map_err(text)
 }
 
 /// The bytes of a request: what it declares, or all that came before a hang-up.
@@ -160,9 +153,7 @@ fn join(socket: RawFd) -> Result<Guest, String> {
 	let Some(fds) = received.fds else {
 		return Err(format!("refused: {payload}"));
 	};
-	let id = u8::try_from(received.response.peer_id)
-		.ok()
-		.and_then(PeerId::new);
+	let id = u8::try_from(received.response.peer_id).ok().and_then(PeerId::new);
 	let id = id.ok_or("no such peer id")?;
 	let segment = Arc::new(Segment::attach(Path::new(&payload)).map_err(text)?);
 	let control = fds.mmap_control_fd;
@@ -178,9 +169,5 @@ fn join(socket: RawFd) -> Result<Guest, String> {
 			true,
 		)
 	};
-	Ok(Guest {
-		id,
-		segment,
-		link: link.map_err(text)?,
-	})
+	Ok(Guest { id, segment, link: link.map_err(text)? })
 }

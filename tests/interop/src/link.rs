@@ -25,10 +25,7 @@ impl Ends {
 /// Sends one message. The crate does not wait for a slot: its users try again.
 pub async fn send(tx: &ShmLinkTx, size: usize, fill: impl Fn(&mut [u8])) -> Result<(), String> {
 	loop {
-		let permit = tx
-			.reserve()
-			.await
-			.map_err(|error| format!("reserve: {error}"))?;
+		let permit = tx.reserve().await.map_err(|error| format!("reserve: {error}"))?;
 		match permit.alloc(size) {
 			Ok(mut slot) => {
 				fill(slot.as_mut_slice());
@@ -86,9 +83,8 @@ pub async fn recv_all(
 	let mut held: Vec<(u64, Backing)> = Vec::new();
 
 	for index in manner.from..traffic.count {
-		let message = recv(rx)
-			.await
-			.map_err(|error| format!("message {index}: {error}"))?;
+		let message =
+			recv(rx).await.map_err(|error| format!("message {index}: {error}"))?;
 		traffic.check(index, message.as_bytes())?;
 		digest.add(message.as_bytes());
 		held.push((index, message));
@@ -124,10 +120,7 @@ pub async fn fill(tx: &ShmLinkTx, traffic: &Traffic) -> Result<String, String> {
 		let Ok(permit) = timeout(Duration::from_millis(200), tx.reserve()).await else {
 			return Ok(format!("{index} ring"));
 		};
-		match permit
-			.map_err(|error| error.to_string())?
-			.alloc(traffic.size(index))
-		{
+		match permit.map_err(|error| error.to_string())?.alloc(traffic.size(index)) {
 			Ok(mut slot) => {
 				traffic.fill(index, slot.as_mut_slice());
 				slot.commit();

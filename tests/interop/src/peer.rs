@@ -133,15 +133,10 @@ impl Peer {
 	}
 
 	async fn link(&mut self, command: &str, words: &mut Words<'_>) -> Result<String, String> {
-		let ends = self
-			.ends
-			.as_mut()
-			.ok_or(format!("no link for: {command}"))?;
+		let ends = self.ends.as_mut().ok_or(format!("no link for: {command}"))?;
 
 		match command {
-			"send" => link::send_all(&ends.tx, &Traffic::parse(words)?)
-				.await
-				.map(text),
+			"send" => link::send_all(&ends.tx, &Traffic::parse(words)?).await.map(text),
 			"fill" => link::fill(&ends.tx, &Traffic::parse(words)?).await,
 			"recv" => {
 				let traffic = Traffic::parse(words)?;
@@ -186,8 +181,7 @@ impl Peer {
 			}
 			"leave" => {
 				let (segment, id) = (self.segment.as_ref(), self.id.take());
-				segment.ok_or("no segment")?
-					.detach_peer(id.ok_or("no guest")?);
+				segment.ok_or("no segment")?.detach_peer(id.ok_or("no guest")?);
 				Ok(self.detach())
 			}
 			_ => Err(format!("unknown command: {command}")),

@@ -31,8 +31,7 @@ pub fn obey(segment: &Segment, command: &str, words: &mut Words) -> Option<Resul
 		"attach_peer" => found(segment.attach_peer()),
 		"claim_peer" => peer_id(words).and_then(|peer| {
 			let claimed = segment.claim_peer(peer);
-			claimed.map(|()| String::new())
-				.map_err(|state| format!("is {state:?}"))
+			claimed.map(|()| String::new()).map_err(|state| format!("is {state:?}"))
 		}),
 		"release_peer" => peer_id(words).map(|peer| {
 			segment.release_reserved_peer(peer);
@@ -48,15 +47,11 @@ pub fn obey(segment: &Segment, command: &str, words: &mut Words) -> Option<Resul
 		}),
 		"peer" => peer_id(words).map(|peer| describe_peer(segment, peer)),
 		"beat" => peer_id(words).and_then(|peer| {
-			segment.peer_table()
-				.entry(peer)
-				.update_heartbeat(words.number()?);
+			segment.peer_table().entry(peer).update_heartbeat(words.number()?);
 			Ok(String::new())
 		}),
 		"is_stale" => peer_id(words).and_then(|peer| {
-			Ok(segment
-				.is_peer_heartbeat_stale(peer, words.number()?)
-				.to_string())
+			Ok(segment.is_peer_heartbeat_stale(peer, words.number()?).to_string())
 		}),
 		"goodbye" => {
 			segment.set_host_goodbye();
@@ -73,8 +68,7 @@ pub fn obey(segment: &Segment, command: &str, words: &mut Words) -> Option<Resul
 }
 
 fn found(peer: Option<PeerId>) -> Result<String, String> {
-	peer.map(|peer| peer.get().to_string())
-		.ok_or("no free peer slot".to_string())
+	peer.map(|peer| peer.get().to_string()).ok_or("no free peer slot".to_string())
 }
 
 fn describe_peer(segment: &Segment, peer: PeerId) -> String {
@@ -85,11 +79,7 @@ fn describe_peer(segment: &Segment, peer: PeerId) -> String {
 		PeerState::Goodbye => "goodbye",
 		PeerState::Reserved => "reserved",
 	};
-	format!(
-		"{state} epoch {} heartbeat {}",
-		entry.epoch(),
-		entry.last_heartbeat()
-	)
+	format!("{state} epoch {} heartbeat {}", entry.epoch(), entry.last_heartbeat())
 }
 
 fn classes(segment: &Segment) -> Result<Vec<SizeClassConfig>, String> {
@@ -138,10 +128,7 @@ fn describe_layout(segment: &Segment) -> Result<String, String> {
 		layout.var_pool_offset,
 		layout.total_size,
 	);
-	for (class, offsets) in classes
-		.iter()
-		.zip(VarSlotPool::layout(&classes).class_offsets)
-	{
+	for (class, offsets) in classes.iter().zip(VarSlotPool::layout(&classes).class_offsets) {
 		text += &format!(
 			" class {} {} at {} {}",
 			class.slot_size,
@@ -166,11 +153,7 @@ fn describe_rings(segment: &Segment, peer: PeerId) -> String {
 fn ring(segment: &Segment, words: &mut Words) -> Result<(BipBuf, PeerId, bool), String> {
 	let up = words.word()? == "up";
 	let peer = peer_id(words)?;
-	let ring = if up {
-		segment.g2h_bipbuf(peer)
-	} else {
-		segment.h2g_bipbuf(peer)
-	};
+	let ring = if up { segment.g2h_bipbuf(peer) } else { segment.h2g_bipbuf(peer) };
 	Ok((ring, peer, up))
 }
 
@@ -195,10 +178,7 @@ fn produce(segment: &Segment, words: &mut Words) -> Result<String, String> {
 			continue;
 		}
 		let slot = loop {
-			match segment
-				.var_pool()
-				.allocate((PREFIX + copy.len()) as u32, owner)
-			{
+			match segment.var_pool().allocate((PREFIX + copy.len()) as u32, owner) {
 				Some(slot) => break slot,
 				None => pause(&mut tries),
 			}

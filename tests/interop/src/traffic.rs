@@ -18,8 +18,7 @@ impl<'a> Words<'a> {
 
 	pub fn number<T: FromStr>(&mut self) -> Result<T, String> {
 		let word = self.word()?;
-		word.parse()
-			.map_err(|_| format!("not such a number: {word}"))
+		word.parse().map_err(|_| format!("not such a number: {word}"))
 	}
 
 	pub fn optional(&mut self) -> Option<&'a str> {
@@ -142,11 +141,7 @@ impl Digest {
 
 impl std::fmt::Display for Digest {
 	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-		write!(
-			f,
-			"{} messages {} bytes {:016x}",
-			self.messages, self.bytes, self.hash
-		)
+		write!(f, "{} messages {} bytes {:016x}", self.messages, self.bytes, self.hash)
 	}
 }
 

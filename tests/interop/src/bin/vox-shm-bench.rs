@@ -156,13 +156,10 @@ async fn answer(link: ShmLink, plan: Plan) {
 }
 
 fn number<T: std::str::FromStr>(position: usize) -> T {
-	std::env::args()
-		.nth(position)
-		.and_then(|word| word.parse().ok())
-		.unwrap_or_else(|| {
-			eprintln!("usage: vox-shm-bench roundtrip|rate SIZE CPU0 CPU1 MILLISECONDS");
-			std::process::exit(2)
-		})
+	std::env::args().nth(position).and_then(|word| word.parse().ok()).unwrap_or_else(|| {
+		eprintln!("usage: vox-shm-bench roundtrip|rate SIZE CPU0 CPU1 MILLISECONDS");
+		std::process::exit(2)
+	})
 }
 
 /// The same arguments, then PATH PEER DOORBELL RECEIVER SENDER.
@@ -182,14 +179,8 @@ async fn host(plan: Plan) {
 	let path = format!("/dev/shm/vox-shm-bench-{}", std::process::id());
 	// As the other rows have them, with room for the length that the crate puts into a slot.
 	let size_classes = [
-		SizeClassConfig {
-			slot_size: (1 << 16) + 64,
-			slot_count: 64,
-		},
-		SizeClassConfig {
-			slot_size: MIB + 64,
-			slot_count: 16,
-		},
+		SizeClassConfig { slot_size: (1 << 16) + 64, slot_count: 64 },
+		SizeClassConfig { slot_size: MIB + 64, slot_count: 16 },
 	];
 	let config = SegmentConfig {
 		max_guests: 1,
@@ -206,11 +197,7 @@ async fn host(plan: Plan) {
 	let (host, ticket) = prepared.into_parts();
 	let mut child = std::process::Command::new("/proc/self/exe")
 		.args(std::env::args().skip(1))
-		.args([
-			path,
-			ticket.peer_id.get().to_string(),
-			ticket.doorbell_arg(),
-		])
+		.args([path, ticket.peer_id.get().to_string(), ticket.doorbell_arg()])
 		.args([ticket.mmap_rx_arg(), ticket.mmap_tx_arg()])
 		.spawn()
 		.expect("child");
@@ -233,9 +220,7 @@ fn main() {
 		println!("{{\"unsupported\": \"from 8 bytes to 1 MiB\"}}");
 		return;
 	}
-	let runtime = tokio::runtime::Builder::new_current_thread()
-		.enable_all()
-		.build();
+	let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
 
 	pin(plan.cpu);
 	let runtime = runtime.expect("runtime");

@@ -38,9 +38,7 @@ fn run(
 	let (done, ends_here) = channel();
 
 	std::thread::spawn(move || {
-		let runtime = tokio::runtime::Builder::new_current_thread()
-			.enable_all()
-			.build();
+		let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
 		runtime.expect("runtime").block_on(async {
 			let Ends { tx, mut rx } = Ends::new(make().expect("link"));
 			let traffic = |seed| Traffic {
@@ -68,14 +66,8 @@ fn run(
 fn main() {
 	let path = format!("/dev/shm/vox-shm-stall-{}", std::process::id());
 	let size_classes = [
-		SizeClassConfig {
-			slot_size: 1024,
-			slot_count: 16,
-		},
-		SizeClassConfig {
-			slot_size: 16384,
-			slot_count: 4,
-		},
+		SizeClassConfig { slot_size: 1024, slot_count: 16 },
+		SizeClassConfig { slot_size: 16384, slot_count: 4 },
 	];
 	let config = SegmentConfig {
 		max_guests: 1,
@@ -123,8 +115,5 @@ fn main() {
 			Err(RecvTimeoutError::Disconnected) => std::process::exit(1),
 		}
 	}
-	println!(
-		"both ways at once: {MESSAGES} messages came right, {:.1?}",
-		start.elapsed()
-	);
+	println!("both ways at once: {MESSAGES} messages came right, {:.1?}", start.elapsed());
 }
