@@ -164,6 +164,8 @@ fn number<T: std::str::FromStr>(position: usize) -> T {
 
 /// The same arguments, then PATH PEER DOORBELL RECEIVER SENDER.
 async fn guest(plan: Plan) {
+	// SAFETY: no memory is involved. The host may be killed when it takes too long.
+	unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 	let path: String = number(6);
 	let segment = Arc::new(Segment::attach(Path::new(&path)).expect("segment"));
 	let peer = PeerId::new(number(7)).expect("peer");
