@@ -137,11 +137,11 @@ static int write_files(const char *folder, const struct plan *plan)
 	return fclose(out) ? 1 : 0;
 }
 
-static void usage(void)
+static void usage(FILE *stream)
 {
-	fprintf(stderr, "usage: bench [--quick] [--sections A,B] [--rows PART] [--size BYTES]\n"
+	fprintf(stream, "usage: bench [--quick] [--sections A,B] [--rows PART] [--size BYTES]\n"
 		"	[--rounds N] [--slice MILLISECONDS] [--external PROGRAM] [--out FOLDER]\n");
-	exit(2);
+	exit(stream == stderr ? 2 : 0);
 }
 
 static const char *parse(int argc, char **argv, struct plan *plan, const char **externals)
@@ -151,7 +151,7 @@ static const char *parse(int argc, char **argv, struct plan *plan, const char **
 		{ "rows", required_argument, NULL, 'r' }, { "size", required_argument, NULL, 'b' },
 		{ "rounds", required_argument, NULL, 'n' }, { "slice", required_argument, NULL, 't' },
 		{ "external", required_argument, NULL, 'x' }, { "out", required_argument, NULL, 'o' },
-		{ "guest", no_argument, NULL, 'g' }, { 0 },
+		{ "guest", no_argument, NULL, 'g' }, { "help", no_argument, NULL, 'h' }, { 0 },
 	};
 	unsigned int count = 0;
 	const char *out = NULL;
@@ -159,6 +159,9 @@ static const char *parse(int argc, char **argv, struct plan *plan, const char **
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
+		case 'h':
+			usage(stdout);
+			break;
 		case 'q':
 			plan->quick = true;
 			plan->rounds = 1;
@@ -190,11 +193,11 @@ static const char *parse(int argc, char **argv, struct plan *plan, const char **
 			plan->guest = true;
 			break;
 		default:
-			usage();
+			usage(stderr);
 		}
 	}
 	if (optind < argc || plan->rounds < 1 || plan->rounds > MAX_ROUNDS || plan->slice_ns <= 0)
-		usage();
+		usage(stderr);
 	return out;
 }
 
