@@ -125,14 +125,15 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 {
 	struct voxshm_link *link = &vox->link;
-	struct native_offer offer;
+	struct native_offer offer = { .fd = -1 };
 	int ret;
 
 	pthread_mutex_lock(&link->waiters.lock);
 	ret = vox_end_take_offers(vox->end, link);
-	offer = native_received_take(&vox->received.ours, ref->map_id, ref->generation);
+	if (ret == 0)
+		offer = native_received_take(&vox->received.ours, ref->map_id, ref->generation);
 	pthread_mutex_unlock(&link->waiters.lock);
-	if (ret < 0 || offer.fd < 0)
+	if (offer.fd < 0)
 		return link_fail(link, "it referred to a mapping that it never offered");
 	ret = native_received_map(&vox->received.ours, ref->map_id, &offer);
 	if (ret == -EBADMSG)

@@ -546,6 +546,61 @@ TEST_F(link, control_message_without_memory_fails_the_link)
 	EXPECT_EQ(state_of(self->link), VOXSHM_LINK_FAILED);
 }
 
+/* Offers memory as a guest does. */
+static int fake_offer(struct fake *fake, uint32_t map_id, uint32_t generation, uint64_t size)
+{
+	struct { uint32_t map_id, generation; uint64_t size; } body = { map_id, generation, size };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { &body, sizeof(body) };
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control.bytes, .msg_controllen = sizeof(control.bytes),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+	struct memory memory;
+	int ret;
+
+	ret = memory_new(&memory, "test", size);
+	if (ret)
+		return ret;
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &memory.fd, sizeof(int));
+	ret = sendmsg(fake->control, &message, MSG_DONTWAIT) == sizeof(body) ? 0 : -errno;
+	memory_free(&memory);
+	return ret;
+}
+
+static int open_fds(void)
+{
+	int fd, count = 0;
+
+	for (fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+TEST_F(link, good_offer_before_a_bad_one_leaves_no_descriptor)
+{
+	_Alignas(8) uint8_t entry[VOX_MAPPING_ENTRY];
+	struct vox_mapping_ref ref = { .map_id = 3, .generation = 1, .length = 10 };
+	int before = open_fds();
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(fake_offer(&self->guest, 3, 1, 65536), 0);
+	ASSERT_EQ(send(self->guest.control, "0123456789abcdef", 16, MSG_DONTWAIT), 16);
+	vox_entry_write_mapping(entry, &ref);
+	ASSERT_EQ(fake_commit(&self->guest, entry, sizeof(entry)), 0);
+	EXPECT_EQ(fails(self->link), -EBADMSG);
+	fake_die(&self->guest);
+	voxshm_link_close(self->link);
+	EXPECT_EQ(open_fds(), before);
+}
+
 TEST_F(link, impossible_indices_fail_the_link)
 {
 	open_link(_metadata, self, false);
