@@ -205,6 +205,7 @@ TEST_F(intruders, coming_and_going_leaves_nothing)
 }
 
 /* Takes a place as a guest would, and never claims it. */
+/* The device's invitation has one descriptor: the others are -1. */
 static int take_place(FIXTURE_DATA(intruders) *self, int fds[3])
 {
 	char control[CMSG_SPACE(3 * sizeof(int))], bytes[512];
@@ -222,7 +223,9 @@ static int take_place(FIXTURE_DATA(intruders) *self, int fds[3])
 	if (bytes[4] != 0)
 		return -EUSERS;
 	REQUIRE(CMSG_FIRSTHDR(&message));
-	memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&message)), 3 * sizeof(int));
+	fds[0] = fds[1] = fds[2] = -1;
+	memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&message)),
+	       CMSG_FIRSTHDR(&message)->cmsg_len - CMSG_LEN(0));
 	return 0;
 }
 
