@@ -433,8 +433,11 @@ static bool tell(struct voxshm_link *link, struct voxshm_event *event)
 	event->link = link;
 	/* What a guest sends may be seen before its claim, which came first, or never comes. */
 	if (!link->end->claimed && link->format->readable(link)) {
-		link_drain(link);
+		link_drain_wait(link);
+		pthread_mutex_lock(&link->waiters.lock);
 		link->end->claimed = true;
+		link_update_state(link);
+		pthread_mutex_unlock(&link->waiters.lock);
 	}
 	if (link->end->claimed && !link->attached_told) {
 		link->attached_told = true;
