@@ -92,6 +92,23 @@ TEST_F(growth, who_waits_for_a_slot_goes_on)
 		voxshm_abort(self->pair.host_end, &loans[i]);
 }
 
+/* Nobody rings for it, as nobody was asleep yet. */
+TEST_F(growth, growth_before_the_guest_sleeps_is_seen)
+{
+	struct voxshm_link *guest = self->pair.guest_end;
+	struct voxshm_loan loans[SLOTS], loan;
+	int i;
+
+	ASSERT_EQ(SLOTS, loan_all(self->pair.host_end, loans, SLOTS));
+	EXPECT_EQ(-EAGAIN, voxshm_loan(guest, 800, &loan, 0));
+	ASSERT_EQ(0, grow_by(&self->pair, MORE));
+	EXPECT_EQ(VOXSHM_WRITABLE, voxshm_link_arm(guest, VOXSHM_WRITABLE));
+	EXPECT_EQ(0, voxshm_loan(guest, 800, &loan, 0));
+	voxshm_abort(guest, &loan);
+	for (i = 0; i < SLOTS; i++)
+		voxshm_abort(self->pair.host_end, &loans[i]);
+}
+
 TEST_F(growth, guest_that_comes_later_knows_all_slots)
 {
 	struct voxshm_link *host_end, *guest_end;
