@@ -56,39 +56,57 @@ static void introduce(struct voxshm_segment *segment, uint32_t peer)
 	shared_store_u32(&entry->features, VOX_FEATURE_LINK_BLOCK);
 }
 
+/* Whose introduction may stand there never came, or came too late. */
+static void forget(struct voxshm_segment *segment, uint32_t peer)
+{
+	struct peer_entry *entry = vox_peer(segment, peer);
+
+	if (vox_is_plain(segment))
+		return;
+	shared_poke_u32(&entry->pid, 0);
+	shared_store_u32(&entry->features, 0);
+}
+
 int voxshm_segment_reserve_peer(struct voxshm_segment *segment)
 {
-	return take_empty(segment, PEER_RESERVED);
+	int peer = take_empty(segment, PEER_RESERVED);
+
+	if (peer > 0)
+		forget(segment, (uint32_t)peer);
+	return peer;
 }
 
 int voxshm_segment_release_peer(struct voxshm_segment *segment, uint32_t peer)
-{
-	if (!vox_peer_exists(segment, peer))
-		return -EINVAL;
-	return peer_move(vox_peer(segment, peer), PEER_RESERVED, PEER_EMPTY);
-}
-
-int voxshm_segment_claim_peer(struct voxshm_segment *segment, uint32_t peer)
 {
 	int ret;
 
 	if (!vox_peer_exists(segment, peer))
 		return -EINVAL;
-	ret = peer_move(vox_peer(segment, peer), PEER_RESERVED, PEER_ATTACHED);
-	if (!ret)
-		introduce(segment, peer);
-	return ret;
+	ret = peer_move(vox_peer(segment, peer), PEER_RESERVED, PEER_GOODBYE);
+	if (ret)
+		return ret;
+	forget(segment, peer);
+	return peer_move(vox_peer(segment, peer), PEER_GOODBYE, PEER_EMPTY);
 }
 
+int voxshm_segment_claim_peer(struct voxshm_segment *segment, uint32_t peer)
+{
+	if (!vox_peer_exists(segment, peer))
+		return -EINVAL;
+	return vox_peer_claim_word(segment, peer,
+				   shared_load_u64(&vox_peer(segment, peer)->state_epoch));
+}
+
+/* Introduced first: a host that sees it attached sees whether it is one of ours. */
 int vox_peer_claim_word(struct voxshm_segment *segment, uint32_t peer, uint64_t word)
 {
+	shared_u64 *state_epoch = &vox_peer(segment, peer)->state_epoch;
 	uint64_t claimed = peer_word(PEER_ATTACHED, peer_word_epoch(word));
 
-	if (peer_word_state(word) != PEER_RESERVED ||
-	    !shared_cas_u64(&vox_peer(segment, peer)->state_epoch, &word, claimed))	/* G */
+	if (peer_word_state(word) != PEER_RESERVED || shared_load_u64(state_epoch) != word)
 		return -ESTALE;
 	introduce(segment, peer);
-	return 0;
+	return shared_cas_u64(state_epoch, &word, claimed) ? 0 : -ESTALE;	/* G */
 }
 
 int voxshm_segment_attach_peer(struct voxshm_segment *segment)

@@ -204,9 +204,8 @@ static inline bool guest_start(struct guest *guest)
 		REQUIRE_EQ(0, host_link_spawned(party->near.link, party->victim.pid));
 		close(guest->ticket);
 	}
-	if (!holds(victim_run_to_marker(&party->victim, NULL, NULL),
-		   "the victim did not come to its first marker: status 0x%x",
-		   party->victim.status))
+	if (!victim_holds(&party->victim, victim_run_to_marker(&party->victim, NULL, NULL),
+			  "the victim did not come to its first marker"))
 		return false;
 	return party->op->special || (await_attached(guest) && party_meet(party));
 }
@@ -421,12 +420,14 @@ static inline bool run_second(struct guest_scene *guests)
 {
 	struct scene *scene = guests->scene;
 	struct victim *victim = &guests->victims[1].party.victim;
+	uint32_t point;
 
 	if (guests->num_victims < 2 || !scene->trace.length)
 		return true;
-	return holds(victim_run_to(victim, &scene->trace,
-				   trace_choose(&scene->trace, scene->seed >> 16), NULL, NULL) !=
-		     LOST, "the second victim ended by itself: status 0x%x", victim->status);
+	point = trace_choose(&scene->trace, scene->seed >> 16);
+	return victim_holds(victim,
+			    victim_run_to(victim, &scene->trace, point, NULL, NULL) != LOST,
+			    "the second victim did not come to its point");
 }
 
 static inline bool run_to_point(struct guest_scene *guests, uint32_t k)

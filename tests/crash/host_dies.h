@@ -302,11 +302,12 @@ static inline bool caller_learn(struct host_scene *hosts)
 
 /* The run -------------------------------------------------------------------------------------------- */
 
-static inline bool to_next_marker(struct host_scene *hosts, const char *which)
+static inline bool to_next_marker(struct host_scene *hosts)
 {
-	return holds(victim_run_to_marker(&hosts->party.victim, NULL, NULL),
-		     "the victim did not come to its %s marker: status 0x%x", which,
-		     hosts->party.victim.status);
+	struct victim *victim = &hosts->party.victim;
+
+	return victim_holds(victim, victim_run_to_marker(victim, NULL, NULL),
+			    "the victim did not come to its next marker");
 }
 
 /* The victim runs, and answers. */
@@ -321,9 +322,10 @@ static inline bool join_host(struct host_scene *hosts)
 	if (TIMED(voxshm_guest_connect(&party->near.link, hosts->address, NULL, PATIENCE, &error)))
 		return complain("connect: %s", error.text);
 	voxshm_link_status(party->near.link, &party->status);
-	return holds(victim_wait(&party->victim, NULL, NULL) &&
-		     victim_cause(&party->victim) == SI_KERNEL,
-		     "the victim did not let its guests in: status 0x%x", party->victim.status);
+	return victim_holds(&party->victim,
+			    victim_wait(&party->victim, NULL, NULL) &&
+			    victim_cause(&party->victim) == SI_KERNEL,
+			    "the victim did not let its guests in");
 }
 
 static inline bool host_start(struct host_scene *hosts)
@@ -336,10 +338,10 @@ static inline bool host_start(struct host_scene *hosts)
 	party->forked = &hosts->common->forked;
 	abstract_address(hosts->address);
 	party->victim = victim_fork(victim_host_run, hosts);
-	if (has_link(op) && (!to_next_marker(hosts, "first") || !join_host(hosts) ||
+	if (has_link(op) && (!to_next_marker(hosts) || !join_host(hosts) ||
 			     !send_word(party, op->down)))
 		return false;
-	if (!to_next_marker(hosts, "operation's") || (has_link(op) && !party_meet(party)))
+	if (!to_next_marker(hosts) || (has_link(op) && !party_meet(party)))
 		return false;
 	if (op->special == BURY && !companion_kill(hosts))
 		return false;

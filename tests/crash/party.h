@@ -250,15 +250,14 @@ static inline bool resume_victim(struct party *party, victim_serve_fn *serve, vo
 {
 	set_debug_register(&party->victim, 7, 0);
 	if (party->scene->arrival == ARRIVED &&
-	    !holds(victim_run_to_marker(&party->victim, serve, data),
-		   "the victim, let go on, did not end what it did: status 0x%x",
-		   party->victim.status))
+	    !victim_holds(&party->victim, victim_run_to_marker(&party->victim, serve, data),
+			  "the victim, let go on, did not end what it did"))
 		return false;
 	/* Room for what comes. */
 	while (party->near.link && party->near.received < party->up_before && !*complaint)
 		party_receive(party);
-	return holds(victim_run_to_marker(&party->victim, serve, data),
-		     "the victim, let go on, was not sound: status 0x%x", party->victim.status);
+	return victim_holds(&party->victim, victim_run_to_marker(&party->victim, serve, data),
+			    "the victim, let go on, was not sound");
 }
 
 /*
@@ -272,13 +271,13 @@ static inline bool party_run_to(struct party *party, uint32_t k, victim_serve_fn
 
 	scene->arrival = RECORDED;
 	if (!scene->trace.length)
-		return holds(trace_record(&scene->trace, &party->victim, serve, critical,
-					  data),
-			     "the victim did not end what it did: status 0x%x",
-			     party->victim.status);
+		return victim_holds(&party->victim,
+				    trace_record(&scene->trace, &party->victim, serve,
+						 critical, data),
+				    "the victim did not end what it did");
 	scene->arrival = victim_run_to(&party->victim, &scene->trace, k, serve, data);
-	return holds(scene->arrival != LOST, "the victim ended by itself: status 0x%x",
-		     party->victim.status);
+	return victim_holds(&party->victim, scene->arrival != LOST,
+			    "the victim did not come to its point");
 }
 
 /* After the death ----------------------------------------------------------------------------- */

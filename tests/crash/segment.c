@@ -310,6 +310,10 @@ static bool bury_victim(struct segment_scene *segments)
 	struct voxshm_segment_unread *unread = NULL;
 	int ret = 0;
 
+	/* A host that finds it there must see at once that it is one of ours. */
+	if (segments->scene->op->special & RESERVED && dead.state == VOXSHM_PEER_ATTACHED &&
+	    !holds(dead.features != 0, "it came, and is taken for a stranger"))
+		return false;
 	if (dead.state != VOXSHM_PEER_EMPTY)
 		ret = TIMED(voxshm_segment_recover(segments->host, VICTIM, &unread, NULL));
 	if (!holds(ret >= 0, "recover: %d", ret) || (unread && !read_unread(segments->scene,
@@ -407,9 +411,9 @@ static bool guests_survive(struct segment_scene *segments)
 
 static bool to_marker(struct segment_scene *segments)
 {
-	return holds(victim_run_to_marker(&segments->victim, NULL, NULL),
-		     "the victim did not come to a marker: status 0x%x",
-		     segments->victim.status);
+	return victim_holds(&segments->victim,
+			    victim_run_to_marker(&segments->victim, NULL, NULL),
+			    "the victim did not come to a marker");
 }
 
 static bool segment_start(struct segment_scene *segments)
@@ -450,8 +454,8 @@ static bool segment_to_point(struct segment_scene *segments, uint32_t k)
 		return holds(trace_record(&scene->trace, &segments->victim, NULL, NULL, NULL),
 			     "the victim did not end what it did");
 	scene->arrival = victim_run_to(&segments->victim, &scene->trace, k, NULL, NULL);
-	if (!holds(scene->arrival != LOST, "the victim ended by itself: status 0x%x",
-		   segments->victim.status))
+	if (!victim_holds(&segments->victim, scene->arrival != LOST,
+			  "the victim did not come to its point"))
 		return false;
 	if (scene->circumstance != RESUMED)
 		return true;

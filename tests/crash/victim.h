@@ -20,6 +20,7 @@
 #include <sys/user.h>
 
 #include "crash/allocations.h"
+#include "crash/side.h"
 #include "link/processes.h"
 
 #if !defined(__x86_64__)
@@ -98,6 +99,27 @@ static inline bool victim_wait(struct victim *victim, victim_serve_fn *serve, vo
 	victim->ended = !WIFSTOPPED(status);
 	victim->status = status;
 	return !victim->ended;
+}
+
+/* What became of it, for a complaint. */
+static inline const char *victim_fate(const struct victim *victim)
+{
+	static char text[64];
+
+	if (!victim->ended)
+		snprintf(text, sizeof(text), "it hangs, or has a signal %d",
+			 WSTOPSIG(victim->status));
+	else if (WIFSIGNALED(victim->status))
+		snprintf(text, sizeof(text), "killed by signal %d", WTERMSIG(victim->status));
+	else
+		snprintf(text, sizeof(text), "exited with %d", WEXITSTATUS(victim->status));
+	return text;
+}
+
+/* Complains of a victim that did not do what it should, and says what it did instead. */
+static inline bool victim_holds(const struct victim *victim, bool condition, const char *text)
+{
+	return condition || complain("%s: %s", text, victim_fate(victim));
 }
 
 /* Tracing ---------------------------------------------------------------------- */
