@@ -15,11 +15,15 @@
  *	no living intent names it, still
  *	{generation, state} is unchanged
  *
- * A living thread that took the slot before the list was taken either still
- * names it at the second look, or has changed {generation, state}; one that
- * named it after the first look cannot pop it any more, as it is not on the
- * list, and cannot free it, as it is free. (Sequence counters instead of
- * intents do not work: model-checked, in tests/model.)
+ * A living thread that popped the slot before the list was taken either still
+ * names it at the second look, or has changed {generation, state}. One that
+ * marked it free but has not pushed it yet named it before: either it still
+ * does at the first look, or the slot is on the list. One that names it only
+ * after the first look cannot pop it any more, as it is not on the list, and
+ * cannot free it, as it is free. A successor in the dead one's place is a
+ * living thread like any other; its intent words are among those looked at.
+ * (tests/model/vox_search.pml tries all of this in every order. Sequence
+ * counters instead of intents do not work: vox_pool.pml.)
  *
  * What is named by a living thread stays a suspect and is tried again with
  * the next search; so does everything while a plain vox-shm peer lives, which

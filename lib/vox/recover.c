@@ -8,7 +8,8 @@
  *	what it had sent and we had not read is copied, its slots marked held
  *	what we had sent and it had not read is freed
  *	what it owns, and we do not hold, is freed
- *	what it was taking or giving when it died is found
+ *	what it was taking or giving when it died is found (pool_search.c says why
+ *		that is safe while others go on)
  *	its rings, link block and peer entry are emptied
  *	its slot says Empty
  *

@@ -26,6 +26,8 @@ not_next='assertion violated (cell\[position\]'
 invented='assertion violated (committed>0)'
 stuck='invalid end state'
 lost='assertion violated (i==2)'
+missing='assertion violated (s==2)'
+not_lost='assertion violated (((holder\[s\]==3)||(holder\[s\]==4))||(holder\[s\]==2))'
 asleep='assertion violated (finished=='
 ring7='-DCAPACITY=7 -DLONGEST=3'
 ring8='-DCAPACITY=8 -DLONGEST=4'
@@ -111,6 +113,24 @@ case_ "sleep_words: forgetting \"look again\" after the last look loses a wake-u
 case_ "sleep_words: a leader that gives up without handing over loses a wake-up" \
 	sleep_words "$asleep" -DTWO_THREADS -DMESSAGES=2 -DNO_HANDOVER
 
+case_ "vox_search: a guest with two threads killed anywhere, others at work: every slot found" \
+	vox_search pass -DBY_RECEIVER=1
+case_ "vox_search: a successor uses the dead one's place while slots are still suspected" \
+	vox_search pass -DBY_SUCCESSOR=1
+case_ "vox_search: ... and a second guest is killed meanwhile" \
+	vox_search pass -DPEER_DIES -DBY_SUCCESSOR=1
+case_ "vox_search: the living one allocates more" vox_search pass -DBY_PEER=2
+case_ "vox_search: living intents not read before the list is taken: a slot that somebody has" \
+	vox_search "$not_lost" -DNO_FIRST_LOOK
+case_ "vox_search: ... nor after" \
+	vox_search 'assertion violated ((holder\[s\]==me)' -DNO_SECOND_LOOK
+case_ "vox_search: {generation, state} not compared: a slot that was allocated meanwhile" \
+	vox_search 'assertion violated  !(allocated\[s\])' -DNO_WORD_CHECK
+case_ "vox_search: one intent word for both threads loses a slot" \
+	vox_search "$missing" -DONE_INTENT -DBY_RECEIVER=1
+case_ "vox_search: a suspect that is named, and forgotten, is lost" \
+	vox_search "$missing" -DNOT_PARKED
+
 case "${1-}" in
 '') ;;
 --long)
@@ -130,6 +150,10 @@ case "${1-}" in
 	case_ "vox_pool (long): the host sends more" vox_pool pass -DBY_LIVE=2 -DHOST_SENDS
 	case_ "vox_pool (long): three slots" vox_pool pass -DSLOTS=3
 	case_ "vox_pool (long): two and two" vox_pool pass -DBY_LIVE=2 -DBY_DYING=2
+	case_ "vox_search (long): the host at work as well" vox_search pass -DBY_HOST=1
+	case_ "vox_search (long): two threads killed, and a successor" \
+		vox_search pass -DBY_RECEIVER=1 -DBY_SUCCESSOR=1
+	case_ "vox_search (long): three slots" vox_search pass -DSLOTS=3 -DBY_PEER=2 -DBY_SENDER=2
 	case_ "sleep_words (long): two threads, socket" \
 		sleep_words pass -DTWO_THREADS -DMESSAGES=2 -DSOCKET
 	case_ "sleep_words (long): two threads, store buffers" \

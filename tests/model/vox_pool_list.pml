@@ -5,6 +5,15 @@
  * Each load, store and CAS of a shared word is a step.  free_head is {index, counter} and a
  * slot's {generation, allocated} is one 64-bit word.  The callers have byte index, counter, next.
  */
+#ifndef WORD
+#define WORD(me) me		/* whose intent word a thread uses */
+#define OWNER(me) me		/* whose slots are what it allocates */
+#endif
+
+#ifndef COUNT
+#define COUNT head_counter++
+#endif
+
 #ifdef NO_COUNTER
 #define HEAD_UNCHANGED (head_index == index)
 #else
@@ -25,14 +34,14 @@ inline allocate(me, s)
 		:: index == NONE -> s = NONE; break
 		:: else -> skip
 		fi;
-#ifndef LATE_INTENT
-		intent[me] = index;
-#endif
 		next = next_free[index];
+#ifndef LATE_INTENT
+		intent[WORD(me)] = index;
+#endif
 		if
 		:: atomic { HEAD_UNCHANGED ->
 			assert(holder[index] == NOBODY);	/* never allocated twice */
-			head_index = next; head_counter++;
+			head_index = next; COUNT;
 			holder[index] = me; s = index };
 			break
 		:: atomic { else -> skip }
@@ -41,18 +50,18 @@ inline allocate(me, s)
 	if
 	:: s != NONE ->
 #ifdef LATE_INTENT
-		intent[me] = s;
+		intent[WORD(me)] = s;
 #endif
 #ifdef OWNER_LAST
 		atomic { generation[s]++; allocated[s] = true };
-		owner[s] = me;
+		owner[s] = OWNER(me);
 #else
-		owner[s] = me;
+		owner[s] = OWNER(me);
 		atomic { generation[s]++; allocated[s] = true };
 #endif
 	:: else -> skip
 	fi;
-	intent[me] = NONE;
+	intent[WORD(me)] = NONE;
 	atomic { index = 0; counter = 0; next = 0 }
 }
 
@@ -63,7 +72,7 @@ inline push(from, to)
 	:: load_head();
 		next_free[to] = index;
 		if
-		:: atomic { HEAD_UNCHANGED -> head_index = from; head_counter++; holder[from] = NOBODY };
+		:: atomic { HEAD_UNCHANGED -> head_index = from; COUNT; holder[from] = NOBODY };
 			break
 		:: atomic { else -> skip }
 		fi
@@ -71,8 +80,10 @@ inline push(from, to)
 	atomic { index = 0; counter = 0 }
 }
 
+#ifndef MAY_FREE
 #define MAY_FREE(me, s) (holder[s] == me || holder[s] == ANYBODY || \
 	(me == RECOVERY && holder[s] == DYING))
+#endif
 
 /* The 64-bit CAS that takes {g, allocated} to {g, free}. */
 inline mark_free(me, s, g, won)
@@ -96,11 +107,11 @@ inline mark_free(me, s, g, won)
 
 inline free_slot(me, s, g, won)
 {
-	intent[me] = s;
+	intent[WORD(me)] = s;
 	mark_free(me, s, g, won);
 	if
 	:: won -> owner[s] = NOBODY; push(s, s)
 	:: else -> skip
 	fi;
-	intent[me] = NONE
+	intent[WORD(me)] = NONE
 }
