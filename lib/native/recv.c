@@ -36,7 +36,7 @@ static int release_lines(struct native_link *native, uint32_t position, uint32_t
 	if (__builtin_expect(ret, 0))
 		return ret;
 	if (native_ring_due(&native->consumer) ||
-	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0)) {
+	    __builtin_expect(shared_hint_u32(&native->theirs->space) != 0, 0)) {
 		native->consumer.unpublished = 0;
 		native_publish_space(native);
 	}

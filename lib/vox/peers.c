@@ -107,7 +107,7 @@ int voxshm_segment_detach_peer(struct voxshm_segment *segment, uint32_t peer)
 	return peer_move(vox_peer(segment, peer), PEER_ATTACHED, PEER_GOODBYE);
 }
 
-enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer)
+enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer, uint32_t *epoch)
 {
 	struct peer_entry *entry = vox_peer(segment, peer);
 	uint64_t word = shared_load_u64(&entry->state_epoch);
@@ -115,6 +115,8 @@ enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer)
 
 	for (i = 0; i < MAX_RETRIES; i++) {
 		state = peer_word_state(word);
+		if (epoch)
+			*epoch = peer_word_epoch(word);
 		if (state == PEER_EMPTY || state == PEER_GOODBYE)
 			return state;
 		if (shared_cas_u64(&entry->state_epoch, &word,
