@@ -2,7 +2,7 @@
 #
 # voxshm: one make for the whole tree. Each folder's Makefile, included below,
 # says what that folder builds, tests and installs; everything built goes to
-# build/, or build/VARIANT/ for a variant (asan, tsan, clang, fuzz).
+# build/, or build/VARIANT/ for a variant (asan, tsan, clang, fickle, fuzz).
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -25,13 +25,18 @@ CC := clang
 else ifeq ($(origin CC),default)
 CC := gcc
 endif
+comma := ,
+space := $(subst ,, )
 VARIANT_FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error
 VARIANT_FLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-error
 VARIANT_FLAGS_clang :=
+VARIANT_FLAGS_fickle := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
+	-fno-sanitize-recover=all -Wno-error -include tests/shared_hook.h -finstrument-functions \
+	-finstrument-functions-exclude-file-list=tests/,kselftest,tools/,$(subst $(space),$(comma),$(wildcard lib/*.[ch]))
 VARIANT_FLAGS_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=all -Wno-error -include tests/shared_hook.h
 ifneq ($(VARIANT),)
-$(if $(filter undefined,$(origin VARIANT_FLAGS_$(VARIANT))),$(error VARIANT is one of: asan tsan clang fuzz))
+$(if $(filter undefined,$(origin VARIANT_FLAGS_$(VARIANT))),$(error VARIANT is one of: asan tsan clang fickle fuzz))
 endif
 
 WARNINGS := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wpointer-arith
@@ -139,4 +144,4 @@ clean: ## remove everything built
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST:%.d=)
 	@echo
-	@echo '  VARIANT=asan|tsan|clang|fuzz  CC=  CFLAGS=  LDFLAGS=  PREFIX=  DESTDIR=  KDIR=  V=1 (show commands)'
+	@echo '  VARIANT=asan|tsan|clang|fickle|fuzz  CC=  CFLAGS=  LDFLAGS=  PREFIX=  DESTDIR=  KDIR=  V=1 (show commands)'

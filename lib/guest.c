@@ -27,7 +27,7 @@ static ssize_t read_header(const struct invitation *invitation, struct segment_h
 	if (invitation->end) {
 		if (main->size < sizeof(*header))
 			return (ssize_t)main->size;
-		memcpy(header, main->base, sizeof(*header));
+		segment_header_copy(header, main->base);
 		return sizeof(*header);
 	}
 	size = pread(invitation->fds[INVITATION_SEGMENT], header, sizeof(*header), 0);

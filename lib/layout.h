@@ -10,6 +10,7 @@
 #define LAYOUT_H
 
 #include <stddef.h>
+#include <string.h>
 
 #include "shared.h"
 #include "voxshm.h"
@@ -90,6 +91,17 @@ LAYOUT_ASSERT_OFFSET(struct segment_extension, pool_offset, 20);
 LAYOUT_ASSERT_OFFSET(struct segment_extension, window_size, 24);
 LAYOUT_ASSERT_OFFSET(struct segment_extension, extent_offset, 32);
 LAYOUT_ASSERT_OFFSET(struct segment_extension, segment_id, 40);
+
+/*
+ * A private copy of a header that somebody else may still write: only the copy
+ * is looked at, whatever becomes of the original (and the compiler may not go
+ * back to it).
+ */
+static inline void segment_header_copy(struct segment_header *copy, const void *shared)
+{
+	memcpy((void *)copy, shared, sizeof(*copy));
+	__asm__ volatile("" ::: "memory");
+}
 
 /* Peer table: one entry per guest; peer id = 1 + index ------------------- */
 

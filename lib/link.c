@@ -121,6 +121,7 @@ void link_drain(struct voxshm_link *link)
 
 bool link_ready(struct voxshm_link *link, unsigned int interest)
 {
+	shared_look_again();
 	if (link_state(link) > VOXSHM_LINK_ATTACHED)
 		return true;
 	if ((interest & VOXSHM_READABLE) && (link->kept.data || link->format->readable(link)))
@@ -182,6 +183,7 @@ int link_send(struct voxshm_link *link, const void *data, size_t size, int64_t t
 	int ret;
 
 	for (;;) {
+		shared_look_again();
 		ret = try_send(link, data, size, false);
 		if (__builtin_expect(ret != -EAGAIN, 1))
 			return ret;
@@ -301,6 +303,7 @@ int link_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeou
 	int ret;
 
 	for (;;) {
+		shared_look_again();
 		ret = try_recv(link, view);
 		if (__builtin_expect(ret != -EAGAIN, 1))
 			return ret;

@@ -33,6 +33,12 @@ static inline uint64_t shared_peek_u64(const shared_u64 *word)
 	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
+/* A glance: decides nothing but whether to look properly. */
+static inline uint32_t shared_hint_u32(const shared_u32 *word)
+{
+	return atomic_load_explicit(word, memory_order_relaxed);
+}
+
 static inline void shared_poke_u32(shared_u32 *word, uint32_t value)
 {
 	atomic_store_explicit(word, value, memory_order_relaxed);
@@ -110,6 +116,15 @@ static inline bool shared_cas_u64(shared_u64 *word, uint64_t *expected, uint64_t
 	return atomic_compare_exchange_strong_explicit(word, expected, value,
 						       memory_order_seq_cst,
 						       memory_order_acquire);
+}
+
+/*
+ * What was loaded before is not relied on any more: the same words may be
+ * loaded again from here on. Does nothing. Without it the tests' fickle peer
+ * (tests/fickle.c) takes a second load within one call for a mistake.
+ */
+static inline void shared_look_again(void)
+{
 }
 
 /* Says to the processor that this is a loop that waits for the other side. */

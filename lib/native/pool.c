@@ -103,6 +103,7 @@ static bool collect(struct native_slot_class *class)
 {
 	uint32_t i, slot, kept = 0;
 
+	shared_look_again();
 	for (i = 0; i < class->in_flight; i++) {
 		slot = *sent_slot(class, i);
 		if (was_returned(class, slot))

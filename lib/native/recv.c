@@ -36,7 +36,7 @@ static inline int release_lines(struct native_link *native, uint32_t position, u
 	if (__builtin_expect(ret, 0))
 		return ret;
 	if (native_ring_due(&native->consumer) ||
-	    __builtin_expect(shared_peek_u32(&native->theirs->space) != 0, 0)) {
+	    __builtin_expect(shared_hint_u32(&native->theirs->space) != 0, 0)) {
 		native->consumer.unpublished = 0;
 		native_publish_space(native);
 	}
@@ -66,7 +66,7 @@ static inline bool park(struct native_link *native, uint32_t position, uint32_t 
 	if (__builtin_expect(native->parked ||
 			     !native_ring_only(&native->consumer, position, number) ||
 			     !native_ring_can_wait(&native->consumer, size) ||
-			     shared_peek_u32(&native->theirs->space) != 0, 0))
+			     shared_hint_u32(&native->theirs->space) != 0, 0))
 		return false;
 	native->parked = size;
 	return true;
@@ -299,6 +299,7 @@ static __attribute__((noinline)) int recv_other(struct native_link *native,
 	struct native_entry entry;
 	int ret;
 
+	shared_look_again();
 	ret = native_ring_peek(&native->consumer, &entry);
 	if (ret == 0)
 		return -EAGAIN;

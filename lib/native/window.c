@@ -201,7 +201,7 @@ static int read_header(const void *base, size_t size, struct segment_header *hea
 				 size, sizeof(*header));
 	if (shared_load_u64(&((const struct segment_header *)base)->magic) != SEGMENT_MAGIC)
 		return error_set(error, -EBADMSG, "segment header: wrong magic at byte 0");
-	memcpy(header, base, sizeof(*header));
+	segment_header_copy(header, base);
 	if (header->version != VOXSHM_FORMAT_NATIVE)
 		return error_set(error, -EBADMSG, "segment header: version %u at byte 8, not %u",
 				 header->version, VOXSHM_FORMAT_NATIVE);
@@ -251,11 +251,10 @@ static int read_parameters(const void *base, size_t size, const struct segment_h
 				 size);
 	class_headers = (const void *)((const uint8_t *)base + header->var_pool_offset);
 	for (i = 0; i < header->num_classes; i++) {
-		struct class_header copy;
+		const volatile struct class_header *class = &class_headers[i];
 
-		memcpy(&copy, &class_headers[i], sizeof(copy));
-		parameters->classes[i].slot_size = copy.slot_size;
-		parameters->classes[i].slot_count = copy.slot_count;
+		parameters->classes[i].slot_size = class->slot_size;
+		parameters->classes[i].slot_count = class->slot_count;
 	}
 	return 0;
 }

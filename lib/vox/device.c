@@ -165,7 +165,7 @@ static void leave(struct end *end)
 		voxshm_segment_detach_peer(vox->segment, vox->peer_id);
 		return;
 	}
-	vox->nobody_came = vox_say_goodbye(vox->segment, vox->peer_id) == PEER_RESERVED;
+	vox->nobody_came = vox_say_goodbye(vox->segment, vox->peer_id, NULL) == PEER_RESERVED;
 	carrier(end)->ops->leave(carrier(end));
 }
 

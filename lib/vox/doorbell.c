@@ -224,10 +224,8 @@ static uint64_t peer_word_now(const struct vox_end *end)
 	return shared_load_u64(&vox_peer(end->segment, end->peer_id)->state_epoch);
 }
 
-bool vox_end_learn_kind(struct vox_end *end, bool rung)
+static bool learn_kind(struct vox_end *end, uint64_t word, bool rung)
 {
-	uint64_t word = peer_word_now(end);
-
 	if (peer_word_state(word) != PEER_ATTACHED || peer_word_epoch(word) != end->epoch)
 		return false;
 	if (!vox_peer_is_plain(end->segment, end->peer_id))
@@ -235,6 +233,12 @@ bool vox_end_learn_kind(struct vox_end *end, bool rung)
 	else if (rung)
 		end->kind = VOX_PEER_PLAIN;
 	return end->kind == VOX_PEER_OURS;
+}
+
+bool vox_end_learn_kind(struct vox_end *end, bool rung)
+{
+	shared_look_again();
+	return learn_kind(end, peer_word_now(end), rung);
 }
 
 static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ringer)
@@ -247,7 +251,7 @@ static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ri
 		return;
 	if (state == PEER_ATTACHED) {
 		if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
-			vox_end_learn_kind(end, rung);
+			learn_kind(end, word, rung);
 		/* Who rings once the guest has come is the guest. One of ours does it at once. */
 		if (!end->end.child && end->end.pid == 0 && ringer->pid > 0)
 			end_set_peer(&end->end, ringer->pid, ringer->uid, ringer->gid);
@@ -301,7 +305,7 @@ static void leave(struct end *end)
 		voxshm_segment_detach_peer(vox->segment, vox->peer_id);
 		return;
 	}
-	vox->nobody_came = vox_say_goodbye(vox->segment, vox->peer_id) == PEER_RESERVED;
+	vox->nobody_came = vox_say_goodbye(vox->segment, vox->peer_id, NULL) == PEER_RESERVED;
 	ring(end);
 }
 

@@ -50,11 +50,9 @@ static int check_identity(const struct segment_header *header, uint64_t magic,
 	return 0;
 }
 
-static int check_sizes(const struct segment_header *header, uint64_t file_size,
-		       struct voxshm_error *error)
+static int check_sizes(const struct segment_header *header, uint64_t current_size,
+		       uint64_t file_size, struct voxshm_error *error)
 {
-	uint64_t current_size = shared_peek_u64(&header->current_size);
-
 	if (header->total_size < SEGMENT_HEADER_SIZE || header->total_size > VOX_MAX_SIZE)
 		return bad(error, "header: total_size is %llu",
 			   (unsigned long long)header->total_size);
@@ -135,18 +133,16 @@ int vox_geometry_read_header(struct vox_geometry *geometry, const struct segment
 	int ret;
 
 	memset(geometry, 0, sizeof(*geometry));
-	/* From here on only the copy is looked at, whatever becomes of the original. */
-	memcpy((void *)&header, (const void *)shared, sizeof(header));
-	__asm__ volatile("" ::: "memory");
+	segment_header_copy(&header, shared);
+	current_size = shared_peek_u64(&header.current_size);
 	ret = check_identity(&header, magic, error);
 	if (!ret)
-		ret = check_sizes(&header, file_size, error);
+		ret = check_sizes(&header, current_size, file_size, error);
 	if (!ret)
 		ret = check_parameters(&header, error);
 	if (ret)
 		return ret;
 
-	current_size = shared_peek_u64(&header.current_size);
 	geometry->max_guests = header.max_guests;
 	geometry->ring_capacity = header.ring_capacity;
 	geometry->max_payload = header.max_payload_size;

@@ -314,6 +314,7 @@ static int reserve(struct voxshm_host *host, uint32_t *epoch)
 	peer = voxshm_segment_reserve_peer(segment);
 	if (peer == -EUSERS) {
 		bury_all(host);
+		shared_look_again();
 		peer = voxshm_segment_reserve_peer(segment);
 	}
 	if (peer > 0) {
@@ -399,7 +400,7 @@ void vox_host_link_attached(struct voxshm_link *link)
 void vox_host_link_ended(struct voxshm_link *link)
 {
 	struct vox_link *vox = vox_link(link);
-	enum peer_state before = vox_say_goodbye(vox->segment, link->peer_id);
+	enum peer_state before = vox_say_goodbye(vox->segment, link->peer_id, NULL);
 	bool gone = before == PEER_RESERVED || vox->end->nobody_came || link->end->hangup ||
 		    link->end->left || link->end->exit_kind != VOXSHM_EXIT_NONE;
 

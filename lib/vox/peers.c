@@ -103,7 +103,7 @@ int vox_peer_claim_word(struct voxshm_segment *segment, uint32_t peer, uint64_t 
 	shared_u64 *state_epoch = &vox_peer(segment, peer)->state_epoch;
 	uint64_t claimed = peer_word(PEER_ATTACHED, peer_word_epoch(word));
 
-	if (peer_word_state(word) != PEER_RESERVED || shared_load_u64(state_epoch) != word)
+	if (peer_word_state(word) != PEER_RESERVED)
 		return -ESTALE;
 	introduce(segment, peer);
 	return shared_cas_u64(state_epoch, &word, claimed) ? 0 : -ESTALE;	/* G */
@@ -125,7 +125,7 @@ int voxshm_segment_detach_peer(struct voxshm_segment *segment, uint32_t peer)
 	return peer_move(vox_peer(segment, peer), PEER_ATTACHED, PEER_GOODBYE);
 }
 
-enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer)
+enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer, uint32_t *epoch)
 {
 	struct peer_entry *entry = vox_peer(segment, peer);
 	uint64_t word = shared_load_u64(&entry->state_epoch);
@@ -133,6 +133,8 @@ enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer)
 
 	for (i = 0; i < MAX_RETRIES; i++) {
 		state = peer_word_state(word);
+		if (epoch)
+			*epoch = peer_word_epoch(word);
 		if (state == PEER_EMPTY || state == PEER_GOODBYE)
 			return state;
 		if (shared_cas_u64(&entry->state_epoch, &word,

@@ -448,6 +448,7 @@ static void class_free_all_held(struct vox_pool *pool, struct vox_slot_ref ref, 
 		if ((uint32_t)hand != holder)
 			continue;
 		ref.generation = (uint32_t)(hand >> 32);
+		shared_look_again();
 		vox_pool_unhold(pool, &ref);
 		vox_pool_free(pool, &ref, intent);
 	}

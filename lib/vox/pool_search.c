@@ -33,30 +33,33 @@
 
 #include "vox/pool.h"
 
+static bool reclaim_slot(struct vox_pool *pool, struct vox_class *class, struct vox_slot_ref *ref,
+			 uint32_t peer)
+{
+	uint64_t word = shared_load_u64(&class->slots[ref->slot].generation_state);	/* E */
+
+	ref->generation = vox_slot_word_generation(word);
+	return vox_slot_word_state(word) == VOX_SLOT_ALLOCATED &&
+	       shared_load_u32(&class->slots[ref->slot].owner) == peer &&
+	       !vox_pool_is_held(pool, ref) && vox_pool_free(pool, ref, NULL) == 0;
+}
+
 uint32_t vox_pool_reclaim(struct vox_pool *pool, uint32_t peer)
 {
 	uint32_t extents = vox_pool_num_extents(pool);
-	uint32_t extent, class_index, slot, reclaimed = 0;
+	uint32_t extent, i, reclaimed = 0;
 
 	for (extent = 0; extent < extents; extent++) {
-		for (class_index = 0; class_index < pool->num_classes; class_index++) {
-			struct vox_class *class = vox_pool_class(pool, extent, class_index);
+		for (i = 0; i < pool->num_classes; i++) {
+			struct vox_class *class = vox_pool_class(pool, extent, i);
+			struct vox_slot_ref ref = {
+				.class_index = (uint8_t)i,
+				.extent = (uint8_t)extent,
+			};
 
-			for (slot = 0; slot < class->slot_count; slot++) {
-				uint64_t word =
-					shared_load_u64(&class->slots[slot].generation_state); /* E */
-				struct vox_slot_ref ref = {
-					.class_index = (uint8_t)class_index,
-					.extent = (uint8_t)extent,
-					.slot = slot,
-					.generation = vox_slot_word_generation(word),
-				};
-
-				if (vox_slot_word_state(word) == VOX_SLOT_ALLOCATED &&
-				    shared_load_u32(&class->slots[slot].owner) == peer &&
-				    !vox_pool_is_held(pool, &ref) &&
-				    vox_pool_free(pool, &ref, NULL) == 0)
-					reclaimed++;
+			for (; ref.slot < class->slot_count; ref.slot++) {
+				shared_look_again();
+				reclaimed += reclaim_slot(pool, class, &ref, peer);
 			}
 		}
 	}
@@ -201,6 +204,7 @@ static int search_class(struct search *search)
 	look_at_slots(search);
 	look_at_intents(search);
 	ret = take_list(search);
+	shared_look_again();
 	look_at_intents(search);
 	found = ret == -EBUSY || search->living->has_stranger(search->living) ?
 			0 : find_lost(search);
@@ -231,6 +235,7 @@ int vox_pool_search(struct vox_pool *pool, const struct vox_living *living)
 
 			if (!class_has_suspects(search.class))
 				continue;
+			shared_look_again();
 			ret = search_class(&search);
 			if (ret < 0)
 				return ret;

@@ -96,6 +96,7 @@ static int copy_unread(struct voxshm_segment *segment, uint32_t peer,
 	else if (vox_consumer_init(&consumer, vox_peer_ring(segment, peer, VOX_GUEST),
 				   segment->geometry.ring_capacity, NULL) < 0)
 		return 0;
+	shared_look_again();
 	readable = vox_ring_peek(&consumer);
 	if (readable <= 0)
 		return 0;
@@ -107,6 +108,7 @@ static int copy_unread(struct voxshm_segment *segment, uint32_t peer,
 	       entry.size <= segment->geometry.ring_capacity - unread->size) {
 		keep_entry(unread, &entry, &segment->pool, peer);
 		vox_ring_take(&consumer, entry.size);
+		shared_look_again();
 		readable = vox_ring_peek(&consumer);
 	}
 	return 0;
@@ -130,10 +132,12 @@ static uint32_t free_unread(struct voxshm_segment *segment, uint32_t peer)
 	if (vox_consumer_init(&consumer, vox_peer_ring(segment, peer, VOX_HOST),
 			      segment->geometry.ring_capacity, NULL) < 0)
 		return 0;
+	shared_look_again();
 	while ((readable = vox_ring_peek(&consumer)) > 0 && seen < segment->geometry.ring_capacity &&
 	       vox_entry_parse(&entry, vox_ring_at(&consumer), (uint32_t)readable) == 0) {
 		seen += entry.size;
 		vox_ring_take(&consumer, entry.size);
+		shared_look_again();
 		if (entry.kind != VOX_ENTRY_SLOT || !vox_pool_is_current(pool, &entry.slot) ||
 		    vox_pool_is_held(pool, &entry.slot))
 			continue;
@@ -208,11 +212,10 @@ static void suspect_slots(struct voxshm_segment *segment, uint32_t peer)
 
 /* The peer slot -------------------------------------------------------------------------- */
 
-static void empty_slot(struct voxshm_segment *segment, uint32_t peer)
+static void empty_slot(struct voxshm_segment *segment, uint32_t peer, uint32_t epoch)
 {
 	struct vox_link_block *block = vox_link_block(segment, peer);
 	struct peer_entry *entry = vox_peer(segment, peer);
-	uint32_t epoch = peer_word_epoch(shared_load_u64(&entry->state_epoch));
 	uint32_t capacity = segment->geometry.ring_capacity;
 	uint32_t i, side;
 
@@ -236,9 +239,11 @@ static void empty_slot(struct voxshm_segment *segment, uint32_t peer)
 static int recover(struct voxshm_segment *segment, uint32_t peer,
 		   const struct vox_ring_consumer *consumer, struct vox_unread *unread)
 {
+	uint32_t epoch;
 	int ret, freed;
 
-	if (vox_say_goodbye(segment, peer) == PEER_EMPTY)
+	shared_look_again();
+	if (vox_say_goodbye(segment, peer, &epoch) == PEER_EMPTY)
 		return -ESTALE;
 	if (unread) {
 		ret = copy_unread(segment, peer, consumer, unread);
@@ -247,9 +252,10 @@ static int recover(struct voxshm_segment *segment, uint32_t peer,
 	}
 	freed = (int)free_unread(segment, peer);
 	freed += (int)vox_pool_reclaim(&segment->pool, peer);
+	shared_look_again();
 	suspect_slots(segment, peer);
 	ret = search_lost(segment, peer);
-	empty_slot(segment, peer);
+	empty_slot(segment, peer, epoch);
 	return ret > 0 ? freed + ret : freed;
 }
 

@@ -56,6 +56,7 @@ static int hold_slot(struct vox_link *vox, const struct vox_slot_ref *ref)
 		if (!vox_pool_is_current(pool, ref))
 			return -EBADMSG;
 		vox_pool_set_owner(pool, ref, owner);
+		shared_look_again();
 	}
 	return vox_pool_hold(pool, ref, owner, vox->holder);
 }

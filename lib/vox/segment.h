@@ -103,10 +103,11 @@ static inline shared_u32 *vox_released(const struct voxshm_segment *segment, uin
 
 /*
  * Host: takes a peer slot from its guest: from now on it says Goodbye, unless
- * it was empty. Return: what it said before; a guest may still be there if
- * that was Attached or Goodbye.
+ * it was empty. epoch, if not NULL, is filled with the slot's. Return: what it
+ * said before; a guest may still be there if that was Attached or Goodbye.
  */
-enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer);
+enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer,
+				uint32_t *epoch);
 
 /* Is a guest attached there that is not one of ours? */
 bool vox_peer_is_plain(const struct voxshm_segment *segment, uint32_t peer);

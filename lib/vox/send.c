@@ -80,9 +80,11 @@ static int take_slot(struct vox_link *vox, size_t size, struct vox_slot_ref *ref
 
 	ret = vox_pool_alloc(&vox->segment->pool, needed, self(vox), usable_extents(vox),
 			     vox->sender_intent, ref);
-	if (ret == -EAGAIN && find_more(vox))
+	if (ret == -EAGAIN && find_more(vox)) {
+		shared_look_again();
 		ret = vox_pool_alloc(&vox->segment->pool, needed, self(vox), usable_extents(vox),
 				     vox->sender_intent, ref);
+	}
 	if (ret == -EAGAIN)
 		return lacking(vox, VOX_LACK_SLOT, needed);
 	return ret ? link_fail(&vox->link, "the slot pool is corrupt") : 0;

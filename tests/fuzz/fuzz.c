@@ -150,7 +150,10 @@ static bool mutate_now(const volatile void *word, size_t size, uint64_t *value)
 
 uint64_t shared_hook_load(const volatile void *word, size_t size, uint64_t value,
 			  const char *file, int line);
+uint64_t shared_hook_hint(const volatile void *word, size_t size, uint64_t value);
+void shared_hook_store(volatile void *word);
 void shared_hook_update(volatile void *word, size_t size);
+void shared_hook_look_again(void);
 
 uint64_t shared_hook_load(const volatile void *word, size_t size, uint64_t value,
 			  const char *file, int line)
@@ -161,12 +164,27 @@ uint64_t shared_hook_load(const volatile void *word, size_t size, uint64_t value
 	return value;
 }
 
+uint64_t shared_hook_hint(const volatile void *word, size_t size, uint64_t value)
+{
+	mutate_now(word, size, &value);
+	return value;
+}
+
 void shared_hook_update(volatile void *word, size_t size)
 {
 	uint64_t value = 0;
 
 	memcpy(&value, (const void *)(uintptr_t)word, size);
 	mutate_now(word, size, &value);
+}
+
+void shared_hook_store(volatile void *word)
+{
+	(void)word;
+}
+
+void shared_hook_look_again(void)
+{
 }
 
 /* Races ------------------------------------------------------------------------------------ */
