@@ -3,8 +3,9 @@
  * vox/host.c - the host's part of the format: the segment, peer slots, and
  * burying guests that have ended; see vox.h.
  *
- * The host's thread alone takes, ends and buries. A burial that must wait is
- * kept in a list, and watched through copies of the link's descriptors, so
+ * The host's thread alone takes and ends; it buries, unless a view lies in the
+ * ring: then the release of the last one does, in the link's receiving thread.
+ * A burial that must wait is kept in a list, and watched through copies of the link's descriptors, so
  * that it outlives the link. They have an epoll of their own, of which one
  * event at a time is handled: any of them may be freed at any time.
  */
@@ -65,19 +66,20 @@ static void wake_waiters(struct voxshm_host *host)
 			link_wake(link, &vox_link(link)->theirs->space);
 }
 
-/* The guest is gone, and no view lies in its ring. Return: is it done? */
-static bool bury(struct voxshm_host *host, uint32_t peer_id, struct vox_link *vox)
+/* Under burial: the guest is gone, and no view lies in its ring. Return: is it done? */
+static bool bury(struct voxshm_host *host, uint32_t peer_id, uint32_t epoch, struct vox_link *vox)
 {
 	struct voxshm_segment *segment = vox_host(host)->segment;
 	int ret;
 
+	vox_take_back(segment, peer_id, epoch);
 	ret = vox_recover(segment, peer_id, vox ? &vox->consumer : NULL,
 			  vox ? &vox->unread : NULL);
 	if (ret == -ENOMEM)
 		return false;
 	if (vox) {
-		vox->buried = true;
 		vox->received.ours.released = vox->last_released;
+		vox->buried = true;
 	}
 	wake_waiters(host);
 	return true;
@@ -110,7 +112,7 @@ static void try_bury(struct voxshm_host *host, struct vox_departed *departed)
 		stop_watching(host, departed);
 		return;
 	}
-	if (bury(host, departed->peer_id, vox))
+	if (bury(host, departed->peer_id, departed->epoch, vox))
 		departed_free(host, departed);
 }
 
@@ -120,17 +122,24 @@ static void departures_handle(struct voxshm_host *host, struct watch *watch)
 	struct epoll_event event;
 	int visits;
 
+	pthread_mutex_lock(&vox->burial);
 	for (visits = 0; visits < EVENTS_PER_VISIT; visits++) {
 		if (epoll_wait(vox->epoll_fd, &event, 1, 0) <= 0)
-			return;
+			break;
 		try_bury(host, event.data.ptr);
 	}
+	pthread_mutex_unlock(&vox->burial);
 }
 
 void vox_host_try_bury(struct vox_link *vox)
 {
-	if (!vox_ring_borrowed(&vox->consumer))
-		try_bury(vox->link.host, vox->departed);
+	struct vox_host *host = vox_host(vox->link.host);
+
+	if (vox_ring_borrowed(&vox->consumer))
+		return;
+	pthread_mutex_lock(&host->burial);
+	try_bury(vox->link.host, vox->departed);
+	pthread_mutex_unlock(&host->burial);
 }
 
 static int copy_fd(struct voxshm_host *host, int fd, struct vox_departed *departed)
@@ -155,6 +164,7 @@ static void wait_for_departure(struct voxshm_host *host, struct vox_link *vox)
 		return;
 	departed->link = vox;
 	departed->peer_id = vox->link.peer_id;
+	departed->epoch = vox->link.epoch;
 	departed->on_device = carrier != NULL;
 	departed->doorbell = copy_fd(host, carrier ? device_end_fd(carrier) : vox->end->doorbell,
 				     departed);
@@ -247,6 +257,7 @@ int vox_host_init(struct voxshm_host *host, struct voxshm_error *error)
 		error_errno(error, ret, "cannot watch for guests that go");
 		goto free_segment;
 	}
+	pthread_mutex_init(&vox->burial, NULL);
 	host->segment = vox;
 	return 0;
 
@@ -285,6 +296,7 @@ void vox_host_deinit(struct voxshm_host *host)
 
 	while (vox->departed)
 		departed_free(host, vox->departed);
+	pthread_mutex_destroy(&vox->burial);
 	host_unwatch(host, vox->epoll_fd);
 	close(vox->epoll_fd);
 	voxshm_segment_free(vox->segment);
@@ -299,10 +311,12 @@ static void bury_all(struct voxshm_host *host)
 {
 	struct vox_departed *departed, *next;
 
+	pthread_mutex_lock(&vox_host(host)->burial);
 	for (departed = vox_host(host)->departed; departed; departed = next) {
 		next = departed->next;
 		try_bury(host, departed);
 	}
+	pthread_mutex_unlock(&vox_host(host)->burial);
 }
 
 static int reserve(struct voxshm_host *host, uint32_t *epoch)
@@ -404,8 +418,11 @@ void vox_host_link_ended(struct voxshm_link *link)
 	bool gone = before == PEER_RESERVED || vox->end->nobody_came || link->end->hangup ||
 		    link->end->left || link->end->exit_kind != VOXSHM_EXIT_NONE;
 
-	if (!gone || vox_ring_borrowed(&vox->consumer) || !bury(link->host, link->peer_id, vox))
+	pthread_mutex_lock(&vox_host(link->host)->burial);
+	if (!gone || vox_ring_borrowed(&vox->consumer) ||
+	    !bury(link->host, link->peer_id, link->epoch, vox))
 		wait_for_departure(link->host, vox);
+	pthread_mutex_unlock(&vox_host(link->host)->burial);
 }
 
 void vox_host_link_forget(struct vox_link *vox)
@@ -414,7 +431,9 @@ void vox_host_link_forget(struct vox_link *vox)
 
 	if (!departed)
 		return;
+	pthread_mutex_lock(&vox_host(vox->link.host)->burial);
 	departed->link = NULL;
 	vox->departed = NULL;
 	try_bury(vox->link.host, departed);
+	pthread_mutex_unlock(&vox_host(vox->link.host)->burial);
 }

@@ -144,6 +144,17 @@ enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer, u
 	return PEER_ATTACHED;
 }
 
+void vox_take_back(struct voxshm_segment *segment, uint32_t peer, uint32_t epoch)
+{
+	shared_u64 *state_epoch = &vox_peer(segment, peer)->state_epoch;
+	uint64_t word;
+
+	shared_look_again();
+	word = shared_load_u64(state_epoch);
+	if (peer_word_state(word) == PEER_EMPTY)
+		shared_cas_u64(state_epoch, &word, peer_word(PEER_GOODBYE, epoch));	/* G */
+}
+
 int voxshm_segment_peer(const struct voxshm_segment *segment, uint32_t peer,
 			struct voxshm_peer *info)
 {

@@ -109,6 +109,12 @@ static inline shared_u32 *vox_released(const struct voxshm_segment *segment, uin
 enum peer_state vox_say_goodbye(struct voxshm_segment *segment, uint32_t peer,
 				uint32_t *epoch);
 
+/*
+ * Host: an Empty that it did not write itself, of a guest that is gone but not
+ * yet recovered, becomes Goodbye.
+ */
+void vox_take_back(struct voxshm_segment *segment, uint32_t peer, uint32_t epoch);
+
 /* Is a guest attached there that is not one of ours? */
 bool vox_peer_is_plain(const struct voxshm_segment *segment, uint32_t peer);
 

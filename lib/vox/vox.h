@@ -37,6 +37,7 @@ struct vox_departed {
 	struct vox_departed *next;
 	struct vox_link *link;		/* NULL: closed */
 	uint32_t peer_id;
+	uint32_t epoch;
 	bool on_device;
 	int doorbell;			/* copies of the link's; device: of its end */
 	int pidfd;
@@ -46,7 +47,9 @@ struct vox_host {
 	struct watch watch;
 	struct voxshm_segment *segment;
 	struct memory main;		/* device: its segment; else MEMORY_NONE */
-	struct vox_departed *departed;
+	/* Links are independent: the receiving threads of two may bury at once. */
+	pthread_mutex_t burial;
+	struct vox_departed *departed;	/* under burial */
 	int epoll_fd;			/* of their descriptors; the host watches it */
 	char path[BOOTSTRAP_MAX_PAYLOAD + 1];	/* what guests are told */
 };
@@ -81,7 +84,7 @@ struct vox_link {
 	struct vox_departed *departed;
 	struct vox_unread unread;
 	shared_u32 *last_released;	/* instead of the link block's, once buried */
-	bool buried;
+	_Atomic bool buried;		/* by either thread; the other one may be in a call */
 };
 
 static inline struct vox_link *vox_link(struct voxshm_link *link)

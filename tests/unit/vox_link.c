@@ -4,6 +4,7 @@
  * entry: as vox-shm would, as a broken one might, and as one that dies.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/socket.h>
 
 #include "host.h"
@@ -708,6 +709,127 @@ TEST_F(link, open_views_and_loans_come_back_with_the_link)
 	EXPECT_EQ(free_slots(self->host), ALL_SLOTS - 2);
 	voxshm_link_close(self->link);
 	EXPECT_EQ(free_slots(self->host), ALL_SLOTS);
+}
+
+/* Its place is free only when the host has put in order what it left. */
+TEST_F(link, guest_that_calls_its_own_place_empty_is_buried_all_the_same)
+{
+	struct peer_entry *entry;
+	struct vox_slot_ref ref;
+	struct voxshm_event event;
+	struct voxshm_link *first;
+	uint32_t epoch;
+
+	open_link(_metadata, self, false);
+	first = self->link;
+	epoch = first->epoch;
+	entry = vox_peer(self->guest.segment, self->guest.peer);
+	ASSERT_EQ(fake_send_inline(&self->guest, "last words"), 0);
+	ASSERT_EQ(fake_alloc(&self->guest, "its own", &ref), 0);
+	ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, WAIT), 1);
+	ASSERT_EQ(event.type, VOXSHM_EVENT_ATTACHED);
+	shared_store_u64(&vox_link_block(self->guest.segment, self->guest.peer)->
+			 side[VOX_GUEST].intents[VOX_SENDER], vox_intent(0, 0, 3));
+	shared_store_u64(&entry->state_epoch, peer_word(PEER_EMPTY, epoch + 7));
+	fake_die(&self->guest);
+	while (!vox_link(first)->buried)
+		ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, WAIT), 1);
+	EXPECT_EQ(peer_state(self->host, 1), VOXSHM_PEER_EMPTY);
+	EXPECT_EQ(free_slots(self->host), ALL_SLOTS);
+	EXPECT_EQ(shared_load_u64(&vox_link_block(host_segment(self->host), 1)->
+				  side[VOX_GUEST].intents[VOX_SENDER]), 0);
+	EXPECT_EQ(recv_text(first, "last words"), 0);
+	open_link(_metadata, self, false);
+	EXPECT_EQ(self->link->peer_id, 1);
+	EXPECT_GT(self->link->epoch, epoch);
+	ASSERT_EQ(fake_send_inline(&self->guest, "of the next"), 0);
+	EXPECT_EQ(recv_text(self->link, "of the next"), 0);
+}
+
+/* Links are independent: each has a receiving thread, whose last release buries the guest. */
+static void *release_last(void *argument)
+{
+	void **both = argument;
+
+	return (void *)(intptr_t)voxshm_release(both[0], both[1]);
+}
+
+TEST_F(link, two_threads_bury_two_guests_at_once)
+{
+	struct voxshm_view views[2];
+	struct voxshm_link *links[2];
+	struct voxshm_event event;
+	pthread_t threads[2];
+	void *both[2][2], *result;
+	int round, i;
+
+	for (round = 0; round < 50; round++) {
+		struct fake guests[2] = { { 0 } };
+
+		for (i = 0; i < 2; i++) {
+			open_link(_metadata, self, false);
+			links[i] = self->link;
+			guests[i] = self->guest;
+			self->guest.doorbell = -1;
+			ASSERT_EQ(fake_send_inline(&guests[i], "borrowed"), 0);
+			ASSERT_EQ(voxshm_recv(links[i], &views[i], WAIT), 0);
+			fake_die(&guests[i]);
+			both[i][0] = links[i];
+			both[i][1] = &views[i];
+		}
+		while (!vox_link(links[0])->departed || !vox_link(links[1])->departed)
+			ASSERT_GE(voxshm_host_wait(self->host, &event, 1, 1000000), 0);
+		for (i = 0; i < 2; i++)
+			ASSERT_EQ(pthread_create(&threads[i], NULL, release_last, both[i]), 0);
+		for (i = 0; i < 2; i++) {
+			ASSERT_EQ(pthread_join(threads[i], &result), 0);
+			EXPECT_EQ(result, NULL);
+		}
+		EXPECT_EQ(((struct vox_host *)self->host->segment)->departed, NULL);
+		for (i = 0; i < 2; i++) {
+			EXPECT_EQ(peer_state(self->host, (uint32_t)i + 1), VOXSHM_PEER_EMPTY);
+			voxshm_link_close(links[i]);
+		}
+	}
+}
+
+/* The sending thread gives a slot back while the receiving thread's release buries the guest. */
+static void *abort_loan(void *argument)
+{
+	void **both = argument;
+
+	voxshm_abort(both[0], both[1]);
+	return NULL;
+}
+
+TEST_F(link, loan_is_given_up_while_the_guest_is_buried)
+{
+	struct voxshm_view view;
+	struct voxshm_loan loan;
+	struct voxshm_event event;
+	pthread_t threads[2];
+	void *both[2][2];
+	int round;
+
+	for (round = 0; round < 50; round++) {
+		open_link(_metadata, self, false);
+		ASSERT_EQ(fake_send_inline(&self->guest, "borrowed"), 0);
+		ASSERT_EQ(voxshm_recv(self->link, &view, WAIT), 0);
+		ASSERT_EQ(voxshm_loan(self->link, 700, &loan, 0), 0);
+		fake_die(&self->guest);
+		while (!vox_link(self->link)->departed)
+			ASSERT_GE(voxshm_host_wait(self->host, &event, 1, 1000000), 0);
+		both[0][0] = both[1][0] = self->link;
+		both[0][1] = &view;
+		both[1][1] = &loan;
+		ASSERT_EQ(pthread_create(&threads[0], NULL, release_last, both[0]), 0);
+		ASSERT_EQ(pthread_create(&threads[1], NULL, abort_loan, both[1]), 0);
+		ASSERT_EQ(pthread_join(threads[0], NULL), 0);
+		ASSERT_EQ(pthread_join(threads[1], NULL), 0);
+		EXPECT_EQ(free_slots(self->host), ALL_SLOTS);
+		EXPECT_EQ(peer_state(self->host, 1), VOXSHM_PEER_EMPTY);
+		voxshm_link_close(self->link);
+	}
 }
 
 TEST_F(link, waiter_for_a_slot_is_woken_by_a_burial)
