@@ -25,6 +25,7 @@ struct host_common {
 	char down[MAX_KINDS];
 	_Atomic pid_t forked;
 	_Atomic bool companion_ready;
+	_Atomic bool joined;		/* the test has; the others come after it */
 	struct load load;
 };
 
@@ -210,10 +211,13 @@ static inline void companion_start(struct host_scene *hosts)
 	struct side side = { .seed_out = hosts->scene->seed ^ 0x55 };
 
 	hosts->common->companion_ready = false;
+	hosts->common->joined = false;
 	hosts->companion = child_fork();
 	if (hosts->companion)
 		return;
 	close_range(3, ~0u, 0);
+	while (!hosts->common->joined)
+		sched_yield();
 	REQUIRE_EQ(0, voxshm_guest_connect(&side.link, hosts->address, NULL, PATIENCE, NULL));
 	if (hosts->scene->op->special == BURY)
 		companion_wait(hosts, &side);
@@ -321,6 +325,7 @@ static inline bool join_host(struct host_scene *hosts)
 		companion_start(hosts);
 	if (TIMED(voxshm_guest_connect(&party->near.link, hosts->address, NULL, PATIENCE, &error)))
 		return complain("connect: %s", error.text);
+	hosts->common->joined = true;
 	voxshm_link_status(party->near.link, &party->status);
 	return victim_holds(&party->victim,
 			    victim_wait(&party->victim, NULL, NULL) &&

@@ -20,6 +20,7 @@
 #include <sys/user.h>
 
 #include "crash/allocations.h"
+#include "crash/clock.h"
 #include "crash/side.h"
 #include "link/processes.h"
 
@@ -169,6 +170,7 @@ static inline struct victim victim_fork(void (*run)(void *argument), void *argum
 	if (victim.pid == 0) {
 		victim_stop_alarm();
 		arena_begin();
+		clock_begin();
 		REQUIRE_EQ(0, ptrace(PTRACE_TRACEME, 0, 0, 0));
 		raise(SIGSTOP);
 		run(argument);
