@@ -2,6 +2,7 @@
 /* The slot pool of the vox format under many threads, processes and deaths. */
 #include <limits.h>
 #include <pthread.h>
+#include <sys/prctl.h>
 
 #include "vox_test.h"
 #include "kselftest_harness.h"
@@ -202,8 +203,11 @@ TEST_F_TIMEOUT(crowd, killed_worker_loses_no_slot, 300)
 			self->workers[i].rounds = ULONG_MAX;
 			children[i] = fork();
 			ASSERT_GE(children[i], 0);
-			if (children[i] == 0)
+			if (children[i] == 0) {
+				/* It works for ever: not longer than a test that fails. */
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
 				work(&self->workers[i]);
+			}
 		}
 		usleep((useconds_t)(test_random(&random) % 2000));
 		i = (uint32_t)(test_random(&random) % WORKERS);

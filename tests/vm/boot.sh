@@ -125,6 +125,7 @@ cat >"$tree/vm/settings" <<-END
 	VM_SECONDS=${VM_SECONDS:-120}
 	LINK_BACKEND=${VOXSHM_BACKEND:-device}
 	export VOXSHM_TEST_SLOW=${VOXSHM_TEST_SLOW:-8} TEST_LONG=${TEST_LONG:-}
+	export CRASH_POINTS=${CRASH_POINTS:-} CRASH_SEED=${CRASH_SEED:-}
 END
 (cd "$tree" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initramfs"
 rm -rf "$tree"
