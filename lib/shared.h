@@ -127,6 +127,17 @@ static inline void shared_look_again(void)
 {
 }
 
+/* Asks for the line of a word that will be stored to, without waiting for it. */
+static inline void shared_prefetch_for_write(const void *word)
+{
+#if defined(__x86_64__)
+	/* gcc's builtin is this only where it may assume the processor to be new. */
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)word));
+#else
+	__builtin_prefetch(word, 1);
+#endif
+}
+
 /* Says to the processor that this is a loop that waits for the other side. */
 static inline void shared_pause(void)
 {

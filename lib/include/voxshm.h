@@ -296,13 +296,15 @@ VOXSHM_API int voxshm_send_batch(struct voxshm_link *link, const struct iovec *m
 				 unsigned int count, int64_t timeout);
 
 /**
- * voxshm_loan() - borrow memory to write a message into, without a copy
+ * voxshm_loan() - borrow memory to write a message into
  * @link: the link
  * @size: bytes wanted
  * @loan: filled with the memory
  * @timeout: nanoseconds to wait for a slot or mapping
  *
- * Any number of loans may be open; finish each with voxshm_commit() or
+ * It is shared memory, and the receiver reads what was written there. A few
+ * cache lines are lent from private memory, and copied by the commit: that is
+ * quicker. Any number of loans may be open; finish each with voxshm_commit() or
  * voxshm_abort(), in any order, before voxshm_link_close(). The memory stays
  * valid when the peer dies.
  *

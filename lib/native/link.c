@@ -79,6 +79,7 @@ int native_link_new(struct native_link **out, const struct native_geometry *geom
 	if (ret)
 		goto deinit;
 	native->link.max_payload = geometry->parameters.max_payload;
+	native_scratch_init(&native->scratch, geometry->inline_limit);
 	native->small_sizes = small_sizes(geometry->inline_limit);
 	native->link.is_host = side == NATIVE_HOST;
 	*window = MEMORY_NONE;

@@ -12,6 +12,7 @@
 #include "link.h"
 #include "native/mapping.h"
 #include "native/pool.h"
+#include "native/scratch.h"
 #include "native/window.h"
 
 /* What the last refused send lacked. */
@@ -32,6 +33,7 @@ struct native_link {
 	_Alignas(CACHE_LINE) struct native_producer producer;
 	struct native_pool pool;
 	struct native_mappings mappings;
+	struct native_scratch scratch;
 	enum native_lack lack;
 	size_t lack_size;
 	size_t small_sizes;		/* so many, from NATIVE_SMALL_MIN on, travel inline */

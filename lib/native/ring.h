@@ -36,6 +36,7 @@
 #define NATIVE_RING_MIN_CAPACITY (3 * CACHE_LINE)
 #define NATIVE_RING_MAX_CAPACITY (1u << 30)
 #define NATIVE_ENTRY_NUMBER_MASK 0xffffffu
+#define NATIVE_AHEAD (8 * CACHE_LINE)
 
 struct native_ring {
 	/* producer's line */
@@ -217,14 +218,23 @@ static inline bool native_ring_fits(const struct native_producer *producer, uint
 	return cursor + size + CACHE_LINE <= (cursor < read ? read : producer->capacity);
 }
 
-/* Publishes the entry of size bytes that was written at the cursor; fenced. */
+/*
+ * Publishes the entry of size bytes that was written at the cursor; fenced. Lines
+ * some way ahead are asked for: the consumer's cache has them, and the fence of a
+ * later entry would wait for them.
+ */
 static inline void native_ring_commit_here(struct native_producer *producer, uint32_t size,
 					   uint64_t header)
 {
 	struct native_ring *ring = producer->ring;
-	uint32_t cursor = producer->cursor;
+	uint32_t cursor = producer->cursor, ahead = cursor + size + NATIVE_AHEAD;
 
 	producer->cursor = cursor + size;
+	if (__builtin_expect(ahead < producer->capacity, 1)) {
+		shared_prefetch_for_write(native_line(ring, ahead));
+		if (size > CACHE_LINE)
+			shared_prefetch_for_write(native_line(ring, ahead - CACHE_LINE));
+	}
 	shared_store_fenced_u64(native_line(ring, cursor), header);	/* A, C */
 	shared_poke_u32(&ring->write, cursor + size);
 }

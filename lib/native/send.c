@@ -12,6 +12,7 @@ enum loan_kind {
 	LOAN_CLOSED,
 	LOAN_SLOT,		/* class index in the next byte; token: slot, generation */
 	LOAN_MAPPING,		/* token: map id, generation */
+	LOAN_SCRATCH,		/* token: index, generation */
 };
 
 #define REF_ENTRY_SIZE CACHE_LINE
@@ -155,22 +156,28 @@ static inline void copy_small(uint8_t *to, const uint8_t *from, size_t size)
 	memcpy(to + size - 16, &parts[3], 16);
 }
 
-/* The usual case in a few instructions; all others: link_send(). */
-int native_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout)
+/* The usual case in a few instructions. Return: false when it is another one. */
+static inline bool send_quick(struct native_link *native, const void *data, size_t size)
 {
-	struct native_link *native = native_link(link);
 	struct native_producer *producer = &native->producer;
 	uint32_t entry_size = native_entry_size(size);
 
 	if (__builtin_expect(size - NATIVE_SMALL_MIN >= native->small_sizes ||
 			     !native_ring_fits(producer, entry_size), 0))
-		return link_send(link, data, size, timeout);
+		return false;
 	copy_small(native_ring_payload(producer, producer->cursor), data, size);
 	native_ring_commit_here(producer, entry_size, frame_header(entry_size, 0, (uint16_t)size));
-	link->messages_sent++;
-	link->bytes_sent += size;
-	link_wake(link, &native->theirs->data);
-	return 0;
+	native->link.messages_sent++;
+	native->link.bytes_sent += size;
+	link_wake(&native->link, &native->theirs->data);
+	return true;
+}
+
+int native_send(struct voxshm_link *link, const void *data, size_t size, int64_t timeout)
+{
+	if (__builtin_expect(send_quick(native_link(link), data, size), 1))
+		return 0;
+	return link_send(link, data, size, timeout);
 }
 
 unsigned int native_send_some(struct voxshm_link *link, const struct iovec *messages,
@@ -232,13 +239,12 @@ void native_flush(struct voxshm_link *link)
 	link_wake(link, &native->theirs->data);
 }
 
-int native_try_loan(struct voxshm_link *link, size_t size, struct voxshm_loan *loan)
+static int loan_outside(struct native_link *native, size_t size, struct voxshm_loan *loan)
 {
-	struct native_link *native = native_link(link);
 	struct slot_ref ref;
 	int ret;
 
-	if (size > link->max_payload)
+	if (size > native->link.max_payload)
 		return -EMSGSIZE;
 	if (size <= native_pool_largest(&native->pool)) {
 		ret = take_slot(native, size, &ref);
@@ -262,9 +268,33 @@ int native_try_loan(struct voxshm_link *link, size_t size, struct voxshm_loan *l
 			.kind = LOAN_MAPPING,
 		};
 	}
-	if (loan->size > link->max_payload)
-		loan->size = link->max_payload;
+	if (loan->size > native->link.max_payload)
+		loan->size = native->link.max_payload;
 	return 0;
+}
+
+int native_try_loan(struct voxshm_link *link, size_t size, struct voxshm_loan *loan)
+{
+	struct native_link *native = native_link(link);
+	struct native_scratch *scratch = &native->scratch;
+	int index = size <= scratch->size ? native_scratch_alloc(scratch) : -1;
+
+	if (index < 0)
+		return loan_outside(native, size, loan);
+	*loan = (struct voxshm_loan){
+		.data = scratch->memory[index],
+		.size = scratch->size,
+		.token = (uint64_t)scratch->generations[index] << 32 | (uint32_t)index,
+		.kind = LOAN_SCRATCH,
+	};
+	return 0;
+}
+
+static bool loan_scratch(const struct native_link *native, const struct voxshm_loan *loan)
+{
+	return loan->kind == LOAN_SCRATCH &&
+	       native_scratch_is_lent(&native->scratch, (uint32_t)loan->token,
+				      (uint32_t)(loan->token >> 32));
 }
 
 /* The loan's slot; false when the loan is not an open one of this link. */
@@ -286,6 +316,24 @@ static bool loan_mapping(const struct native_link *native, const struct voxshm_l
 				     (uint32_t)(loan->token >> 32));
 }
 
+static int commit_scratch(struct native_link *native, struct voxshm_loan *loan, size_t size)
+{
+	uint32_t index = (uint32_t)loan->token;
+	const uint8_t *data = native->scratch.memory[index];
+	int ret;
+
+	if (size > loan->size || size > native->scratch.size)
+		return -EINVAL;
+	if (!send_quick(native, data, size)) {
+		ret = native_try_send(&native->link, data, size, false);
+		if (ret)
+			return ret;
+	}
+	native_scratch_free(&native->scratch, index);
+	*loan = (struct voxshm_loan){ .kind = LOAN_CLOSED };
+	return 0;
+}
+
 int native_try_commit(struct voxshm_link *link, struct voxshm_loan *loan, size_t size)
 {
 	struct native_link *native = native_link(link);
@@ -293,6 +341,8 @@ int native_try_commit(struct voxshm_link *link, struct voxshm_loan *loan, size_t
 	int64_t position;
 	bool slot;
 
+	if (loan_scratch(native, loan))
+		return commit_scratch(native, loan, size);
 	slot = loan_slot(native, loan, &ref);
 	if (!slot && !loan_mapping(native, loan))
 		return -EINVAL;
@@ -314,7 +364,9 @@ void native_abort(struct voxshm_link *link, struct voxshm_loan *loan)
 	struct native_link *native = native_link(link);
 	struct slot_ref ref;
 
-	if (loan_slot(native, loan, &ref))
+	if (loan_scratch(native, loan))
+		native_scratch_free(&native->scratch, (uint32_t)loan->token);
+	else if (loan_slot(native, loan, &ref))
 		native_pool_unalloc(&native->pool, &ref);
 	else if (loan_mapping(native, loan))
 		native_mapping_unalloc(&native->mappings, (uint32_t)loan->token);

@@ -79,6 +79,12 @@ static inline void op_loan_slot(struct side *victim)
 	REQUIRE_EQ(0, voxshm_loan(victim->link, message_size('s', 0), &victim->loan, 0));
 }
 
+/* So few bytes that the native format lends private memory. */
+static inline void op_loan_inline(struct side *victim)
+{
+	REQUIRE_EQ(0, voxshm_loan(victim->link, message_size('i', 0), &victim->loan, 0));
+}
+
 static inline void op_loan_mapping(struct side *victim)
 {
 	REQUIRE_EQ(0, voxshm_loan(victim->link, message_size('m', 0), &victim->loan, 0));
@@ -99,6 +105,12 @@ static inline void write_loan(struct side *victim)
 static inline void prepare_slot_loan(struct side *victim)
 {
 	op_loan_slot(victim);
+	write_loan(victim);
+}
+
+static inline void prepare_inline_loan(struct side *victim)
+{
+	op_loan_inline(victim);
 	write_loan(victim);
 }
 
@@ -207,13 +219,17 @@ static const struct operation link_operations[] = {
 	{ "send_slot_waking", "I", "I", "", "s", .survivor_reads_asleep = true, .run = op_send },
 	{ "send_refused", "", "|www", "", "",
 	  .waits = true, .prepare = sleep_at_once, .run = op_send_refused },
+	{ "loan_inline", SOME_DOWN, SOME_UP, "", "", .run = op_loan_inline },
 	{ "loan_slot", SOME_DOWN, SOME_UP, "", "", .run = op_loan_slot },
 	{ "loan_mapping", "M", "M", "", "", .run = op_loan_mapping },
 	{ "loan_larger_mapping", "", "m", "", "", .run = op_loan_larger_mapping },
+	{ "commit_inline", SOME_DOWN, SOME_UP, "", "i",
+	  .prepare = prepare_inline_loan, .run = op_commit },
 	{ "commit_slot", SOME_DOWN, SOME_UP, "", "s",
 	  .prepare = prepare_slot_loan, .run = op_commit },
 	{ "commit_mapping", "", "M", "", "m",
 	  .prepare = prepare_mapping_loan, .run = op_commit },
+	{ "abort_inline", SOME_DOWN, SOME_UP, "", "", .prepare = op_loan_inline, .run = op_abort },
 	{ "abort_slot", SOME_DOWN, SOME_UP, "", "", .prepare = op_loan_slot, .run = op_abort },
 	{ "abort_mapping", "", "M", "", "", .prepare = op_loan_mapping, .run = op_abort },
 	{ "recv_inline", "IS", SOME_UP, "is", "", .run = op_recv },

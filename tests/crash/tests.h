@@ -15,9 +15,10 @@
 #define LINK_OPERATIONS(X)								\
 	X(send_inline) X(send_wrapped) X(send_slot) X(send_slot_after_collecting)	\
 	X(send_mapping) X(send_mapping_again) X(send_batch) X(send_waking)		\
-	X(send_slot_waking) X(send_refused) X(loan_slot) X(loan_mapping)		\
-	X(loan_larger_mapping) X(commit_slot) X(commit_mapping) X(abort_slot)		\
-	X(abort_mapping) X(recv_inline) X(recv_wrapped) X(recv_slot) X(recv_mapping)	\
+	X(send_slot_waking) X(send_refused) X(loan_inline) X(loan_slot)			\
+	X(loan_mapping) X(loan_larger_mapping) X(commit_inline) X(commit_slot)		\
+	X(commit_mapping) X(abort_inline) X(abort_slot) X(abort_mapping)		\
+	X(recv_inline) X(recv_wrapped) X(recv_slot) X(recv_mapping)	\
 	X(recv_batch) X(recv_copy) X(recv_refused) X(release_inline) X(release_slot)	\
 	X(release_mapping) X(release_early) X(release_waking) X(arm) X(close)
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * What is done for speed: the quick way of a small message, the release that is
- * parked, the slots that stay warm. What goes in comes out, no room is missed.
+ * parked, the slots that stay warm, the loans that are copied. What goes in comes
+ * out, no room is missed.
  */
 #include "native/native.h"
 #include "unit_test.h"
@@ -322,6 +323,64 @@ TEST_F(quick, held_slots_are_not_used_again)
 	}
 	EXPECT_EQ(memcmp(held.data, first, sizeof(first)), 0);
 	EXPECT_EQ(voxshm_release(self->pair.guest_end, &held), 0);
+	EXPECT_EQ(pair_close(&self->pair), 0);
+}
+
+/* More small loans than there is scratch memory for: the others are slots; all keep apart. */
+TEST_F(quick, small_loans_keep_apart_and_arrive_in_order_of_commit)
+{
+	struct voxshm_loan loans[SCRATCH_COUNT + 4], stale;
+	struct voxshm_view view;
+	int i, j, n = SCRATCH_COUNT + 4;
+
+	ASSERT_EQ(pair_open(&self->pair, CONFIG(4 * MAX_CAPACITY, THRESHOLD)), 0);
+	for (i = 0; i < n; i++) {
+		ASSERT_EQ(voxshm_loan(self->pair.host_end, 64, &loans[i], 0), 0);
+		ASSERT_GE(loans[i].size, 64);
+		memset(loans[i].data, 'a' + i, loans[i].size);
+	}
+	for (i = n - 1; i >= 0; i--) {
+		for (j = 0; j < 64; j++)
+			ASSERT_EQ(((char *)loans[i].data)[j], 'a' + i);
+		stale = loans[i];
+		ASSERT_EQ(voxshm_commit(self->pair.host_end, &loans[i], 64, 0), 0);
+		EXPECT_EQ(loans[i].data, NULL);
+		EXPECT_EQ(voxshm_commit(self->pair.host_end, &stale, 64, 0), -EINVAL);
+		ASSERT_EQ(voxshm_try_recv(self->pair.guest_end, &view), 0);
+		EXPECT_EQ(view.size, 64);
+		EXPECT_EQ(((const char *)view.data)[63], 'a' + i);
+		ASSERT_EQ(voxshm_release(self->pair.guest_end, &view), 0);
+	}
+	/* A stale loan does not give back what was lent anew. */
+	ASSERT_EQ(voxshm_loan(self->pair.host_end, 64, &loans[0], 0), 0);
+	ASSERT_EQ(loans[0].data, stale.data);
+	voxshm_abort(self->pair.host_end, &stale);
+	ASSERT_EQ(voxshm_loan(self->pair.host_end, 64, &loans[1], 0), 0);
+	EXPECT_NE(loans[1].data, loans[0].data);
+	voxshm_abort(self->pair.host_end, &loans[0]);
+	voxshm_abort(self->pair.host_end, &loans[1]);
+	EXPECT_EQ(native_link(self->pair.host_end)->scratch.lent, 0);
+	EXPECT_EQ(pair_close(&self->pair), 0);
+}
+
+TEST_F(quick, small_loan_that_finds_no_room_stays_open)
+{
+	struct voxshm_loan loan;
+	struct voxshm_view view;
+
+	ASSERT_EQ(pair_open(&self->pair, CONFIG(512, THRESHOLD)), 0);
+	ASSERT_EQ(voxshm_loan(self->pair.host_end, 56, &loan, 0), 0);
+	memset(loan.data, 'x', 56);
+	EXPECT_EQ(voxshm_commit(self->pair.host_end, &loan, loan.size + 1, 0), -EINVAL);
+	while (put(self, 56) == 0)
+		;
+	ASSERT_EQ(voxshm_commit(self->pair.host_end, &loan, 56, 0), -EAGAIN);
+	while (voxshm_try_recv(self->pair.guest_end, &view) == 0)
+		ASSERT_EQ(voxshm_release(self->pair.guest_end, &view), 0);
+	ASSERT_EQ(voxshm_commit(self->pair.host_end, &loan, 56, PATIENCE), 0);
+	ASSERT_EQ(voxshm_try_recv(self->pair.guest_end, &view), 0);
+	EXPECT_EQ(((const char *)view.data)[55], 'x');
+	ASSERT_EQ(voxshm_release(self->pair.guest_end, &view), 0);
 	EXPECT_EQ(pair_close(&self->pair), 0);
 }
 
