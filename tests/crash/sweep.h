@@ -16,7 +16,7 @@
 
 #define DEFAULT_POINTS 12u
 #define MOST_FAILURES 5u
-#define MOST_TRIES 8u
+#define MOST_TRIES 64u
 
 /* What else happens. */
 enum circumstance {
