@@ -71,7 +71,7 @@ void fate_begin(struct place *place, enum fate fate, int64_t now)
 	case STOPPED_AND_CONTINUED:
 		send_signal(place, SIGSTOP);
 		place->state = STOPPED;
-		place->next = now + soak_random(200) * MS * slowness();
+		place->next = now + soak_random(200) * MS * PACE;
 		break;
 	default:
 		place_leave(place, fate);
@@ -105,7 +105,7 @@ void fate_continue(struct place *place, int64_t now)
 	}
 	send_signal(place, SIGCONT);
 	place->state = RUNNING;
-	place->next = now + soak_random(1000) * MS * slowness();
+	place->next = now + soak_random(1000) * MS * PACE;
 	place->deadline = now + LIMIT;
 }
 

@@ -170,7 +170,7 @@ void place_attached(struct place *place)
 	if (place->state != STARTING)
 		return;
 	place->state = RUNNING;
-	place->next = now + soak_random(2500) * MS * slowness();
+	place->next = now + soak_random(2500) * MS * PACE;
 	place->deadline = now + LIMIT;
 }
 

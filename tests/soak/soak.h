@@ -158,5 +158,7 @@ void fate_check(struct place *place, enum voxshm_event_type type);
 
 /* Longer than anything takes. */
 #define LIMIT (20 * SECOND * slowness())
+/* Fates come later on a slow machine, yet often enough. */
+#define PACE (slowness() > 1 ? 2 : 1)
 
 #endif
