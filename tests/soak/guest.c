@@ -53,6 +53,10 @@ static struct voxshm_link *join(const struct guest_order *order)
 		ret = voxshm_guest_claim(&link, atoi(order->host), &error);
 	else
 		ret = voxshm_guest_connect(&link, order->host, NULL, PATIENCE, &error);
+	if (ret == -EPIPE) {
+		ledger->farewell = FAREWELL_UNJOINED;
+		_exit(0);
+	}
 	if (ret)
 		complain_and_end(*error.text ? error.text : strerror(-ret));
 	ledger->doing = IDLE;

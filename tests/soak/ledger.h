@@ -41,6 +41,7 @@ enum farewell {
 	FAREWELL_NONE,
 	FAREWELL_ORDERED,	/* it closed its link, as it was told */
 	FAREWELL_HOST,		/* the host said goodbye, and all that it sent was received */
+	FAREWELL_UNJOINED,	/* the host had gone before it had joined */
 };
 
 struct ledger {
