@@ -6,6 +6,7 @@
  * pool has every slot; or it is freed with all its guests still there.
  */
 #include <errno.h>
+#include <poll.h>
 #include <sys/wait.h>
 
 #include "link/basics.h"
@@ -127,13 +128,28 @@ static void send_some(void)
 	}
 }
 
+/*
+ * As an application with a loop of its own does it, or one without. The first
+ * asks the kernel each time, and so hears of ends before it has read everything.
+ */
+static int wait_for_events(struct voxshm_event *events)
+{
+	struct pollfd pollfd = { .fd = voxshm_host_fd(soak.host), .events = POLLIN };
+
+	if (soak_random(4))
+		return voxshm_host_wait(soak.host, events, MOST_EVENTS, 1 * MS);
+	if (voxshm_host_arm(soak.host) == 0)
+		poll(&pollfd, 1, 1);
+	return voxshm_host_wait(soak.host, events, MOST_EVENTS, 0);
+}
+
 static void turn(void)
 {
 	struct voxshm_event events[MOST_EVENTS];
 	int64_t now = now_ns();
 	int ret, i;
 
-	ret = voxshm_host_wait(soak.host, events, MOST_EVENTS, 1 * MS);
+	ret = wait_for_events(events);
 	if (ret < 0 && ret != -EINTR)
 		soak_fail(PLACES, NULL, "host_wait: %s", strerror(-ret));
 	for (i = 0; i < ret; i++)

@@ -96,6 +96,7 @@ static void clear(struct place *place)
 		.number = place->number, .life = life, .ledger = place->ledger, .pidfd = -1,
 		.way = soak_random(WAYS), .state = STARTING,
 		.answered = manner_of(soak.seed, place->number, life)->answered,
+		.neglected = soak_random(4) == 0,
 	};
 	place->traffic = (struct traffic){
 		.out = stream_new(soak.seed, place->number, life, true),
@@ -197,6 +198,8 @@ void place_received(struct place *place)
 {
 	int i, ret = 1;
 
+	if (place->neglected && place->state != ENDING && soak_random(8))
+		return;
 	for (i = 0; i < MOST_AT_ONCE && ret > 0; i++) {
 		ret = traffic_receive(&place->traffic, 0);
 		if (ret > 0 && place->answered)

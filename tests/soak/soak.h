@@ -65,6 +65,7 @@ struct place {
 	enum voxshm_exit_kind exit_kind;	/* as it must be */
 	int exit_value;
 	bool attached, answered, broken;
+	bool neglected;			/* the host seldom reads what it sends */
 	pid_t pid;
 	int pidfd;
 	uint32_t peer_id, epoch;
