@@ -123,6 +123,8 @@ void place_start(struct place *place)
 		ret = start_child(place, -1);
 	if (ret) {
 		soak_fail(PLACES, place, "starting it: %s (%s)", strerror(-ret), error.text);
+		voxshm_link_close(place->traffic.link);
+		place->traffic.link = NULL;
 		place->state = EMPTY;
 		place->next = now + SECOND;
 		return;
