@@ -21,7 +21,9 @@ static const struct manner manners[] = {
 
 const struct manner *manner_of(uint64_t seed, uint32_t number, uint32_t life)
 {
-	return &manners[mix(seed ^ (uint64_t)number << 32 ^ life) % (sizeof(manners) / sizeof(*manners))];
+	uint64_t count = sizeof(manners) / sizeof(*manners);
+
+	return &manners[mix(seed ^ (uint64_t)number << 32 ^ life) % count];
 }
 
 static struct ledger *ledger;

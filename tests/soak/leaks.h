@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* leaks.h - is everything given back: descriptors, mappings, memory, slots, the module's objects? */
+/* leaks.h - is everything given back: descriptors, mappings, memory, slots, module? */
 #ifndef SOAK_LEAKS_H
 #define SOAK_LEAKS_H
 

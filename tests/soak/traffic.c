@@ -110,8 +110,8 @@ static int take_loan(struct traffic *traffic, int64_t timeout)
 	uint64_t which = traffic->out.next + chance(traffic, 8);
 	int ret;
 
-	ret = DOING(traffic, LOANING, voxshm_loan(traffic->link,
-						  message_size(&traffic->out, which), loan, timeout));
+	ret = DOING(traffic, LOANING,
+		    voxshm_loan(traffic->link, message_size(&traffic->out, which), loan, timeout));
 	traffic->num_loans += ret == 0;
 	return refused(traffic, "loan", ret ? ret : -EAGAIN);
 }
