@@ -429,10 +429,12 @@ static bool tell_end(struct voxshm_link *link, struct voxshm_event *event)
 static bool tell(struct voxshm_link *link, struct voxshm_event *event)
 {
 	bool failed = link_state(link) == VOXSHM_LINK_FAILED;
+	/* Once: what comes after the look at the claim must not be told before it. */
+	bool readable = link->kept.data || link->format->readable(link);
 
 	event->link = link;
 	/* What a guest sends may be seen before its claim, which came first, or never comes. */
-	if (!link->end->claimed && link->format->readable(link)) {
+	if (!link->end->claimed && readable) {
 		link_drain_wait(link);
 		pthread_mutex_lock(&link->waiters.lock);
 		link->end->claimed = true;
@@ -448,7 +450,7 @@ static bool tell(struct voxshm_link *link, struct voxshm_event *event)
 		event->type = VOXSHM_EVENT_ATTACHED;
 		return true;
 	}
-	if (!failed && (link->kept.data || link->format->readable(link))) {
+	if (!failed && readable) {
 		event->type = VOXSHM_EVENT_READABLE;
 		return true;
 	}

@@ -139,19 +139,29 @@ free_segment:
 
 /* Attach ------------------------------------------------------------------------- */
 
-/* Maps just the header to learn how much there is to map. */
-static int read_header(struct voxshm_segment *segment, uint64_t file_size,
-		       struct voxshm_error *error)
+/*
+ * Maps just the header to learn how much there is to map. The host may grow
+ * the file meanwhile, and says so in the header afterwards: what the header
+ * says is held against the length that the file has then.
+ */
+static int read_header(struct voxshm_segment *segment, struct voxshm_error *error)
 {
-	void *header;
-	int ret;
+	struct segment_header copy, *header;
+	int64_t file_size;
+	uint64_t magic;
 
 	header = mmap(NULL, SEGMENT_HEADER_SIZE, PROT_READ, MAP_SHARED, segment->file.fd, 0);
 	if (header == MAP_FAILED)
 		return error_errno(error, -errno, "cannot map the segment's header");
-	ret = vox_geometry_read_header(&segment->geometry, header, file_size, error);
+	/* The last that a host writes when it makes a segment. */
+	magic = shared_load_u64(&header->magic);
+	memcpy((void *)&copy, (const void *)header, sizeof(copy));
+	shared_poke_u64(&copy.magic, magic);
 	munmap(header, SEGMENT_HEADER_SIZE);
-	return ret;
+	file_size = vox_file_length(&segment->file);
+	if (file_size < 0)
+		return error_errno(error, (int)file_size, "cannot look at the segment");
+	return vox_geometry_read_header(&segment->geometry, &copy, (uint64_t)file_size, error);
 }
 
 /* The segment is mapped, and its header read: checks all else that is in it. */
@@ -188,7 +198,7 @@ static int attach_file(struct voxshm_segment *segment, struct voxshm_error *erro
 		return error_set(error, -EBADMSG,
 				 "the file has %lld bytes, less than a segment header",
 				 (long long)file_size);
-	ret = read_header(segment, (uint64_t)file_size, error);
+	ret = read_header(segment, error);
 	if (ret)
 		return ret;
 	/* What was added since is mapped by voxshm_segment_remap(), below. */

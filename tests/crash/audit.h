@@ -82,7 +82,8 @@ static inline bool audit_slots(const struct vox_class *class, uint32_t index)
 		uint32_t owner = shared_load_u32(&class->slots[i].owner);
 
 		if (!holds(vox_slot_word_state(word) == VOX_SLOT_FREE,
-			   "class %u: slot %u is not free", index, i) ||
+			   "class %u: slot %u is not free: owner %u, in hand 0x%llx", index, i, owner,
+			   (unsigned long long)class->holders[i]) ||
 		    !holds(owner == 0, "class %u: slot %u is free and owned by %u", index, i,
 			   owner) ||
 		    !holds(!class->holders[i], "class %u: slot %u is held", index, i) ||

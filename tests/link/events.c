@@ -2,6 +2,7 @@
 /* events.c - what voxshm_host_wait() tells, how often and in which order. */
 #include <sys/time.h>
 
+#include "link.h"
 #include "processes.h"
 
 FIXTURE(events)
@@ -93,6 +94,35 @@ TEST_F(events, attached_comes_first_and_once)
 	EXPECT_EQ(3, drain(host_end));
 	EXPECT_TRUE(quiet(&self->inbox));
 	EXPECT_EQ(1, self->inbox.seen[VOXSHM_EVENT_ATTACHED]);
+	voxshm_link_close(guest_end);
+}
+
+/* Its message comes just after the first time that the host looks for one. */
+static const struct format *real_format;
+static unsigned int looks;
+
+static bool readable_from_the_second_look(struct voxshm_link *link)
+{
+	return looks++ > 0 && real_format->readable(link);
+}
+
+TEST_F(events, attached_comes_first_when_a_message_comes_while_the_host_looks)
+{
+	struct voxshm_link *host_end, *guest_end;
+	struct format format;
+
+	link_make(_metadata, self->host, &host_end, &guest_end);
+	ASSERT_EQ(0, send_pattern(guest_end, 10, 1, 0));
+	looks = 0;
+	real_format = host_end->format;
+	format = *real_format;
+	format.readable = readable_from_the_second_look;
+	host_end->format = &format;
+	EXPECT_EVENT(VOXSHM_EVENT_ATTACHED, host_end);
+	EXPECT_LT(0, looks);
+	host_end->format = real_format;
+	EXPECT_EVENT(VOXSHM_EVENT_READABLE, host_end);
+	ASSERT_EQ(0, recv_pattern(host_end, 10, 1, 0));
 	voxshm_link_close(guest_end);
 }
 

@@ -151,16 +151,6 @@ static inline pid_t walk_in_fork(const char *address, guest_fn *run, void *argum
 	return pid;
 }
 
-/* This test's program; its path, because /proc/self/exe may be an emulator. */
-static inline char *program_path(void)
-{
-	static char path[PATH_MAX];
-
-	if (!*path)
-		REQUIRE(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0);
-	return path;
-}
-
 /* Starts it again as the guest of that name. */
 static inline int guest_try_spawn(struct voxshm_host *host, const char *name,
 				  const char *argument, struct voxshm_link **link,

@@ -20,6 +20,8 @@
 #include <signal.h>
 #include <voxshm.h>
 
+#include "basics.h"
+
 #define COMBINATIONS(X, argument) \
 	X(argument, native_file, NATIVE, FILE, false) \
 	X(argument, vox_file, VOX, FILE, false) \
@@ -216,38 +218,6 @@ static inline bool variant_has_paths(const struct variant_choice *choice)
 static inline uint32_t variant_max_mappings(const struct variant_choice *choice)
 {
 	return choice->backend == VOXSHM_BACKEND_DEVICE ? 1024 : 4096;
-}
-
-/* How slow this run is ------------------------------------------------------- */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
-/* VOXSHM_TEST_SLOW=n: everything may take n times as long (valgrind). */
-static inline unsigned int slowness(void)
-{
-	const char *given = getenv("VOXSHM_TEST_SLOW");
-	int value = given ? atoi(given) : 0;
-
-	return value > 0 ? (unsigned int)value : SANITIZED ? 4 : 1;
-}
-
-/* TEST_LONG in the environment asks for ten times as much, a slow run for less. */
-static inline unsigned int amount(unsigned int normal)
-{
-	const char *given = getenv("TEST_LONG");
-
-	if (given && *given && strcmp(given, "0"))
-		return normal * 10;
-	return slowness() > 1 ? (normal + 9) / 10 : normal;
 }
 
 /* main ----------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A segment grows in place, and its guests follow. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -111,6 +112,40 @@ TEST_F(grow, guest_that_attaches_later_knows_all_extents)
 	EXPECT_EQ(voxshm_segment_remap(self->guest), 1);
 	voxshm_segment_get_info(self->guest, &info);
 	EXPECT_EQ(info.num_extents, 3);
+}
+
+static void *grows_step_by_step(void *host)
+{
+	uint64_t size = current_size(host);
+	int i;
+
+	for (i = 0; i < 60; i++)
+		if (voxshm_segment_grow(host, size += 64 * 1024, NULL))
+			return "it did not grow";
+	return NULL;
+}
+
+TEST_F(grow, guest_attaches_while_the_segment_grows)
+{
+	struct voxshm_segment *host, *late;
+	void *complaint;
+	pthread_t thread;
+	int round, ret;
+
+	for (round = 0; round < 50; round++) {
+		ASSERT_EQ(voxshm_segment_create(&host, CONFIG(SMALL, .max_size = MAX_SIZE), NULL),
+			  0);
+		ASSERT_EQ(pthread_create(&thread, NULL, grows_step_by_step, host), 0);
+		while (pthread_tryjoin_np(thread, &complaint)) {
+			ret = voxshm_segment_attach_fd(&late, voxshm_segment_fd(host),
+						       &self->error);
+			EXPECT_EQ(ret, 0)
+				TH_LOG("%s", self->error.text);
+			voxshm_segment_free(late);
+		}
+		EXPECT_EQ(complaint, NULL);
+		voxshm_segment_free(host);
+	}
 }
 
 TEST_F(grow, growth_too_small_for_a_slot_adds_none)

@@ -14,7 +14,7 @@
 #
 # VM_SECONDS limits each program (120), VM_TOTAL_SECONDS the machine (600);
 # VOXSHM_TEST_SLOW tells the tests how slow the machine is (8), VOXSHM_BACKEND
-# the programs of link/ which backend to use (device).
+# the programs of link/ and soak/ which backend to use (device).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
