@@ -130,11 +130,25 @@ static void ring(struct end *end)
 	carrier(end)->ops->ring(carrier(end));
 }
 
+/* The kernel tells of a claim before the guest has its place in the peer table; then it rings. */
+static bool has_come(const struct vox_end *vox)
+{
+	uint64_t word = shared_load_u64(&vox_peer(vox->segment, vox->peer_id)->state_epoch);
+	uint32_t state = peer_word_state(word);
+
+	return (state == PEER_ATTACHED || state == PEER_GOODBYE) &&
+	       peer_word_epoch(word) == vox->epoch;
+}
+
 static int drain(struct end *end, struct voxshm_link *link)
 {
+	bool claimed = end->claimed;
+
 	(void)link;
 	vox_end_take_timer(vox_end(end));
 	device_end_drain(carrier(end), end);
+	if (vox_end(end)->is_host && !claimed && !end->left && !end->hangup)
+		end->claimed = end->claimed && has_come(vox_end(end));
 	return 0;
 }
 
