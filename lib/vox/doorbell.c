@@ -212,6 +212,11 @@ int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
 {
 	int offers, ret = 1;
 
+	/* How an offer is filed depends on whose it is; until that is known it waits. */
+	if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
+		vox_end_learn_kind(end);
+	if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
+		return 0;
 	for (offers = 0; offers < OFFERS_PER_DRAIN && ret > 0; offers++)
 		ret = drain_offer(end, link);
 	return ret < 0 ? ret : 0;
@@ -224,20 +229,23 @@ static uint64_t peer_word_now(const struct vox_end *end)
 	return shared_load_u64(&vox_peer(end->segment, end->peer_id)->state_epoch);
 }
 
-bool vox_end_learn_kind(struct vox_end *end, bool rung)
+/* One of ours says so before it says that it has come, and it may have left again. */
+bool vox_end_learn_kind(struct vox_end *end)
 {
 	uint64_t word = peer_word_now(end);
+	uint32_t state = peer_word_state(word);
+	int kind, unknown = VOX_PEER_UNKNOWN;
 
-	if (peer_word_state(word) != PEER_ATTACHED || peer_word_epoch(word) != end->epoch)
+	if ((state != PEER_ATTACHED && state != PEER_GOODBYE) ||
+	    peer_word_epoch(word) != end->epoch)
 		return false;
-	if (!vox_peer_is_plain(end->segment, end->peer_id))
-		end->kind = VOX_PEER_OURS;
-	else if (rung)
-		end->kind = VOX_PEER_PLAIN;
-	return end->kind == VOX_PEER_OURS;
+	kind = vox_peer_is_plain(end->segment, end->peer_id) ? VOX_PEER_PLAIN : VOX_PEER_OURS;
+	/* Once: a guest that says now this, now that is what both our threads took it for. */
+	atomic_compare_exchange_strong(&end->kind, &unknown, kind);
+	return vox_end_kind(end) == VOX_PEER_OURS;
 }
 
-static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ringer)
+static void look_at_guest(struct vox_end *end, const struct ucred *ringer)
 {
 	uint64_t word = peer_word_now(end);
 	uint32_t state = peer_word_state(word);
@@ -247,7 +255,7 @@ static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ri
 		return;
 	if (state == PEER_ATTACHED) {
 		if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
-			vox_end_learn_kind(end, rung);
+			vox_end_learn_kind(end);
 		/* Who rings once the guest has come is the guest. One of ours does it at once. */
 		if (!end->end.child && end->end.pid == 0 && ringer->pid > 0)
 			end_set_peer(&end->end, ringer->pid, ringer->uid, ringer->gid);
@@ -283,7 +291,7 @@ static int drain(struct end *end, struct voxshm_link *link)
 		end->hangup = true;
 	ret = vox_end_take_offers(vox, link);
 	if (vox->is_host)
-		look_at_guest(vox, rung > 0, &ringer);
+		look_at_guest(vox, &ringer);
 	else
 		look_at_host(vox);
 	return ret;

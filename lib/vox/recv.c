@@ -212,6 +212,8 @@ static int recv_mapping(struct vox_link *vox, const struct vox_mapping_ref *ref,
 {
 	if (ref->length > vox->link.max_payload)
 		return link_fail(&vox->link, "it sent more than max_payload");
+	if (vox_end_kind(vox->end) == VOX_PEER_UNKNOWN)
+		vox_end_learn_kind(vox->end);
 	view->size = ref->length;
 	return is_counted(vox, ref->map_id) ? recv_counted(vox, ref, view) :
 					      recv_plain(vox, ref, view);

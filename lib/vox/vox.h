@@ -96,7 +96,7 @@ static inline bool vox_is_ours(const struct vox_link *vox)
 
 	if (__builtin_expect(kind == VOX_PEER_OURS, 1))
 		return true;
-	return kind == VOX_PEER_UNKNOWN && vox_end_learn_kind(vox->end, false);
+	return kind == VOX_PEER_UNKNOWN && vox_end_learn_kind(vox->end);
 }
 
 /*

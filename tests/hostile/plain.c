@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+/*
+ * plain.c - the memory that a vox-shm guest offers. It cannot seal what it
+ * offers, so a host has to live with memory that is taken away again; and it
+ * tells nobody what it lets go of, so a host has to bound what it keeps.
+ */
+#include "plain_guest.h"
+
+#define SIZE 100000u
+#define MOST 4u		/* max_mappings */
+
+FIXTURE(plain)
+{
+	struct voxshm_host *host;
+	struct voxshm_link *link;
+	struct plain_guest guest;
+	int fds_before;
+};
+
+FIXTURE_SETUP(plain)
+{
+	static const struct voxshm_class classes[] = { { 1024, 8 } };
+	struct voxshm_config config = {
+		.struct_size = sizeof(config), .format = VOXSHM_FORMAT_VOX,
+		.backend = VOXSHM_BACKEND_FILE, .max_guests = 2, .ring_capacity = 4096,
+		.num_classes = 1, .classes = classes, .max_mappings = MOST,
+	};
+	struct invitation invitation;
+
+	self->fds_before = count_fds();
+	host_open(_metadata, &self->host, &config);
+	ASSERT_EQ(0, host_link_new(self->host, &self->link, &invitation, NULL));
+	plain_join(&self->guest, &invitation);
+}
+
+FIXTURE_TEARDOWN(plain)
+{
+	plain_leave(&self->guest);
+	voxshm_host_free(self->host);
+	EXPECT_EQ(self->fds_before, count_fds());
+	EXPECT_FALSE(memory_leaks());
+}
+
+/* Offers memory of that number; seed is what is in it. Return: its descriptor. */
+static int offer(struct plain_guest *guest, uint32_t map_id)
+{
+	int fd = memory_make(SIZE, 0, map_id);
+
+	REQUIRE_EQ(0, vox_offer_raw(guest->control, map_id, 0, SIZE, fd, 1));
+	return fd;
+}
+
+static int refer(struct plain_guest *guest, uint32_t map_id, uint64_t offset, uint32_t length)
+{
+	struct vox_mapping_ref ref = { map_id, 0, offset, length };
+
+	return plain_refer(guest, &ref, true);
+}
+
+/* Its offer comes before anything that tells what kind of guest it is. */
+TEST_F(plain, first_message_may_be_a_mapping)
+{
+	int fd = offer(&self->guest, 0);
+	struct vox_mapping_ref ref = { 0, 0, 0, SIZE };
+
+	ASSERT_EQ(0, plain_refer(&self->guest, &ref, false));
+	EXPECT_EQ(0, recv_pattern(self->link, SIZE, 0, 0))
+		TH_LOG("%s", reason_of(self->link));
+	close(fd);
+}
+
+TEST_F(plain, first_message_may_be_a_mapping_of_one_that_has_left)
+{
+	int fd = offer(&self->guest, 0);
+	struct voxshm_event event;
+
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, SIZE));
+	ASSERT_EQ(0, voxshm_segment_detach_peer(self->guest.segment, self->guest.peer));
+	plain_leave(&self->guest);
+	ASSERT_EQ(1, voxshm_host_wait(self->host, &event, 1, PATIENCE));
+	EXPECT_EQ(VOXSHM_EVENT_ATTACHED, event.type);
+	ASSERT_EQ(1, voxshm_host_wait(self->host, &event, 1, PATIENCE));
+	EXPECT_EQ(VOXSHM_EVENT_READABLE, event.type);
+	EXPECT_EQ(0, recv_pattern(self->link, SIZE, 0, 0))
+		TH_LOG("%s", reason_of(self->link));
+	close(fd);
+}
+
+LINK_TEST_MAIN(NULL)
