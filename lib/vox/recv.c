@@ -13,6 +13,7 @@ enum view_kind {
 	VIEW_INLINE,		/* entry's number above; token: position, entry size */
 	VIEW_SLOT,		/* class, extent above; token: slot, generation */
 	VIEW_MAPPING,		/* token: map id, number of the borrow */
+	VIEW_COPY,		/* token: number of the copy */
 	VIEW_PRIVATE,		/* nothing to give back: memory of the link's own */
 };
 
@@ -105,10 +106,10 @@ static int release_slot(struct vox_link *vox, const struct voxshm_view *view)
 
 /* Mappings ---------------------------------------------------------------------------------- */
 
-/* Memory that a peer of ours gives under one of our numbers. */
-static bool is_counted(const struct vox_link *vox, uint32_t map_id)
+/* A peer of ours gives memory under our numbers alone, and seals it. */
+static bool is_counted(const struct vox_link *vox)
 {
-	return vox_end_kind(vox->end) != VOX_PEER_PLAIN && map_id < vox->received.ours.count;
+	return vox_end_kind(vox->end) != VOX_PEER_PLAIN;
 }
 
 int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
@@ -116,7 +117,7 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 {
 	struct vox_link *vox = vox_link(link);
 
-	if (is_counted(vox, map_id))
+	if (is_counted(vox))
 		return native_received_offer(&vox->received.ours, map_id, generation, size, fd);
 	return vox_plain_received(&vox->received, map_id, generation, size, fd);
 }
@@ -176,6 +177,8 @@ static int recv_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	uint32_t number;
 	int ret;
 
+	if (ref->map_id >= vox->received.ours.count)
+		return link_fail(&vox->link, "it referred to a mapping that cannot be");
 	ret = find_counted(vox, ref, &borrowed);
 	if (ret)
 		return ret;
@@ -187,23 +190,39 @@ static int recv_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	return 0;
 }
 
+static int copy_plain(struct vox_link *vox, const struct vox_mapping_ref *ref,
+		      struct vox_plain_copy **copy)
+{
+	struct voxshm_link *link = &vox->link;
+	int fd, ret = 0;
+
+	pthread_mutex_lock(&link->waiters.lock);
+	fd = vox_plain_begin(&vox->received, ref);
+	if (fd == -ENOENT) {
+		ret = vox_end_take_offers(vox->end, link);
+		fd = vox_plain_begin(&vox->received, ref);
+	}
+	pthread_mutex_unlock(&link->waiters.lock);
+	if (ret < 0 || fd < 0)
+		return link_fail(link, "it referred to a mapping that it never offered");
+	ret = vox_plain_copy(&vox->received, fd, ref, copy);
+	pthread_mutex_lock(&link->waiters.lock);
+	vox_plain_end(&vox->received, ref, ret == 0);
+	pthread_mutex_unlock(&link->waiters.lock);
+	return ret == -EBADMSG ? link_fail(link, "it took back memory that it had offered") : ret;
+}
+
 static int recv_plain(struct vox_link *vox, const struct vox_mapping_ref *ref,
 		      struct voxshm_view *view)
 {
-	struct voxshm_link *link = &vox->link;
-	int ret = 0;
+	struct vox_plain_copy *copy;
+	int ret = copy_plain(vox, ref, &copy);
 
-	pthread_mutex_lock(&link->waiters.lock);
-	view->data = vox_plain_resolve(&vox->received, ref);
-	if (!view->data) {
-		ret = vox_end_take_offers(vox->end, link);
-		view->data = vox_plain_resolve(&vox->received, ref);
-	}
-	pthread_mutex_unlock(&link->waiters.lock);
-	if (ret < 0 || !view->data)
-		return link_fail(link, "it referred to a mapping that it never offered");
-	view->token = 0;
-	view->kind = VIEW_PRIVATE;
+	if (ret)
+		return ret;
+	view->data = copy->bytes;
+	view->token = copy->number;
+	view->kind = VIEW_COPY;
 	return 0;
 }
 
@@ -215,8 +234,7 @@ static int recv_mapping(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	if (vox_end_kind(vox->end) == VOX_PEER_UNKNOWN)
 		vox_end_learn_kind(vox->end);
 	view->size = ref->length;
-	return is_counted(vox, ref->map_id) ? recv_counted(vox, ref, view) :
-					      recv_plain(vox, ref, view);
+	return is_counted(vox) ? recv_counted(vox, ref, view) : recv_plain(vox, ref, view);
 }
 
 /* Receiving ----------------------------------------------------------------------------------- */
@@ -329,6 +347,9 @@ int vox_release(struct voxshm_link *link, struct voxshm_view *view)
 					     (uint32_t)(view->token >> 32));
 		if (ret == 0 && !vox->buried)
 			vox_wake_space(vox);
+		break;
+	case VIEW_COPY:
+		ret = vox_plain_release(&vox->received, view->token);
 		break;
 	case VIEW_PRIVATE:
 		ret = 0;

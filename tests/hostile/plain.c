@@ -57,6 +57,48 @@ static int refer(struct plain_guest *guest, uint32_t map_id, uint64_t offset, ui
 	return plain_refer(guest, &ref, true);
 }
 
+TEST_F(plain, payload_outlives_memory_that_is_truncated)
+{
+	struct voxshm_view view;
+	int fd = offer(&self->guest, 0);
+
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, SIZE));
+	ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE));
+	ASSERT_EQ(0, ftruncate(fd, 0));
+	EXPECT_EQ(SIZE, view.size);
+	EXPECT_TRUE(pattern_is(view.data, SIZE, 0));
+	EXPECT_EQ(0, voxshm_release(self->link, &view));
+	close(fd);
+}
+
+TEST_F(plain, memory_that_was_truncated_fails_the_link)
+{
+	struct voxshm_view view;
+	int fd = offer(&self->guest, 0);
+
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	ASSERT_EQ(0, ftruncate(fd, SIZE / 2));
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, SIZE));
+	EXPECT_EQ(-EBADMSG, voxshm_recv(self->link, &view, PATIENCE));
+	EXPECT_STREQ("it took back memory that it had offered", reason_of(self->link));
+	close(fd);
+}
+
+TEST_F(plain, copy_is_given_back_once)
+{
+	struct voxshm_view view, again;
+	int fd = offer(&self->guest, 0);
+
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, 0));
+	ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE));
+	EXPECT_EQ(0, view.size);
+	EXPECT_NE(NULL, view.data);
+	again = view;
+	EXPECT_EQ(0, voxshm_release(self->link, &view));
+	EXPECT_EQ(-EINVAL, voxshm_release(self->link, &again));
+	close(fd);
+}
+
 /* Its offer comes before anything that tells what kind of guest it is. */
 TEST_F(plain, first_message_may_be_a_mapping)
 {
@@ -84,6 +126,46 @@ TEST_F(plain, first_message_may_be_a_mapping_of_one_that_has_left)
 	EXPECT_EQ(0, recv_pattern(self->link, SIZE, 0, 0))
 		TH_LOG("%s", reason_of(self->link));
 	close(fd);
+}
+
+TEST_F(plain, used_up_memory_is_closed_at_once)
+{
+	int fds, fd;
+
+	plain_ring(&self->guest);
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	fds = count_fds();
+	fd = offer(&self->guest, 0);
+	close(fd);
+	for (uint32_t i = 0; i < 4; i++) {
+		struct voxshm_view view;
+
+		ASSERT_EQ(0, refer(&self->guest, 0, i * (SIZE / 4), SIZE / 4));
+		ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE));
+		ASSERT_EQ(0, voxshm_release(self->link, &view));
+	}
+	EXPECT_EQ(fds, count_fds());
+}
+
+/* A guest of ours seals what it offers, whatever number it gives it. */
+TEST_F(plain, guest_of_ours_must_seal_under_every_number)
+{
+	static const uint32_t numbers[] = { MOST, MOST + 1, UINT32_MAX };
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		struct voxshm_link *host_end, *guest_end;
+		int fd = memory_make(SIZE, 0, 1);
+
+		link_make(_metadata, self->host, &host_end, &guest_end);
+		voxshm_link_status(host_end, &(struct voxshm_status){ 0 });
+		ASSERT_EQ(0, vox_offer_raw(vox_link(guest_end)->end->control, numbers[i], 1, SIZE,
+					   fd, 1));
+		ASSERT_EQ(0, voxshm_send(guest_end, "x", 1, 0));
+		EXPECT_STRNE("", reason_of(host_end));
+		voxshm_link_close(guest_end);
+		voxshm_link_close(host_end);
+		close(fd);
+	}
 }
 
 LINK_TEST_MAIN(NULL)
