@@ -122,7 +122,7 @@ static void claimed(struct end *end, const struct ancillary *ancillary)
 	setsockopt(end->wake_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
 }
 
-/* Return: 0 or -EBADMSG. The descriptor is taken over. */
+/* Return: 0, -EBADMSG, or as link_object(). The descriptor is taken over. */
 static int handle_message(struct end *end, struct voxshm_link *link,
 			  const struct file_message *message, struct ancillary *ancillary)
 {
@@ -147,7 +147,26 @@ static int handle_message(struct end *end, struct voxshm_link *link,
 	}
 }
 
-/* Return: 1 when there may be more, 0 when not, -EBADMSG. */
+/* An offer came without its descriptor: this process may have no more. */
+static bool lacks_descriptor(const struct msghdr *header, ssize_t size,
+			     const struct file_message *message, const struct ancillary *ancillary)
+{
+	return size == sizeof(*message) && message->kind == FILE_MESSAGE_OFFER &&
+	       ancillary->fd < 0 && (header->msg_flags & MSG_CTRUNC);
+}
+
+/* The message that was looked at is done with. */
+static int take_message(const struct end *end)
+{
+	(void)!recv(end->wake_fd, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
+	return 1;
+}
+
+/*
+ * Looks at a message first, with a descriptor of its own of what comes with it,
+ * because what cannot be taken now must not be lost.
+ * Return: 1 when there may be more, 0 when not, -EBADMSG.
+ */
 static int drain_message(struct end *end, struct voxshm_link *link)
 {
 	union {
@@ -164,8 +183,9 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 	};
 	struct ancillary ancillary;
 	ssize_t size;
+	int ret;
 
-	size = recvmsg(end->wake_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	size = recvmsg(end->wake_fd, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	/* The peer closed with messages of ours unread; its own still wait here. */
@@ -177,19 +197,30 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 	}
 	parse_ancillary(&header, &ancillary);
 	if (size == 1 && ancillary.fd < 0 && !ancillary.bad)
-		return 1;
+		return take_message(end);
+	if (lacks_descriptor(&header, size, &message, &ancillary)) {
+		end->shortage = -EMFILE;
+		return 0;
+	}
 	if (size != sizeof(message) || (header.msg_flags & MSG_TRUNC)) {
 		if (ancillary.fd >= 0)
 			close(ancillary.fd);
 		return -EBADMSG;
 	}
-	return handle_message(end, link, &message, &ancillary) ? -EBADMSG : 1;
+	ret = handle_message(end, link, &message, &ancillary);
+	if (ret == 0)
+		return take_message(end);
+	if (ret == -EBADMSG)
+		return -EBADMSG;
+	end->shortage = ret;
+	return 0;
 }
 
 static int drain(struct end *end, struct voxshm_link *link)
 {
 	int messages, ret = 1;
 
+	end->shortage = 0;
 	for (messages = 0; messages < MESSAGES_PER_DRAIN && ret > 0; messages++)
 		ret = drain_message(end, link);
 	return ret < 0 ? ret : 0;

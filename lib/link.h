@@ -83,7 +83,10 @@ void link_deinit(struct voxshm_link *link);
 /* The peer broke the protocol. The first reason stays. Return: -EBADMSG. */
 int link_fail(struct voxshm_link *link, const char *reason);
 
-/* The peer offered memory; from end_ops.drain(). */
+/*
+ * The peer offered memory; from end_ops.drain(). The descriptor is taken over.
+ * Return: 0; -EBADMSG; what may pass, and then the offer is made again: -ENOMEM, ...
+ */
 int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
 		int fd);
 

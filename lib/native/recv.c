@@ -116,39 +116,40 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
 	return 0;
 }
 
-static struct native_offer take_offer(struct native_link *native, const struct mapping_ref *ref)
+/* Return: 0, -ENOENT (it has not come), or why it could not be taken. */
+static int take_offer(struct native_link *native, const struct mapping_ref *ref,
+		      struct native_offer *offer)
 {
 	struct waiters *waiters = &native->link.waiters;
-	struct native_offer offer;
+	int shortage;
 
 	pthread_mutex_lock(&waiters->lock);
-	offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
+	*offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
+	shortage = native->link.end->shortage;
 	pthread_mutex_unlock(&waiters->lock);
-	return offer;
+	if (offer->memory.base)
+		return 0;
+	return shortage ? shortage : -ENOENT;
 }
 
 /* The peer offered it before it committed the frame: it has come already. */
 static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 {
 	struct voxshm_link *link = &native->link;
-	struct native_offer offer = take_offer(native, ref);
-	int ret;
+	struct native_offer offer;
+	int ret = take_offer(native, ref, &offer);
 
-	if (offer.fd < 0) {
-		link_drain_wait(link);
-		offer = take_offer(native, ref);
-	}
-	if (offer.fd < 0)
-		return link_fail(link, "it referred to a mapping that it never offered");
-	ret = native_received_map(&native->received, ref->map_id, &offer);
-	if (ret == -EBADMSG)
-		return link_fail(link, "it offered a mapping that is not what it said");
 	if (ret) {
-		pthread_mutex_lock(&link->waiters.lock);
-		native_received_put_back(&native->received, ref->map_id, &offer);
-		pthread_mutex_unlock(&link->waiters.lock);
+		link_drain_wait(link);
+		ret = take_offer(native, ref, &offer);
 	}
-	return ret;
+	if (ret == -ENOENT)
+		return link_fail(link, "it referred to a mapping that it never offered");
+	if (ret)
+		return ret;
+	if (native_received_map(&native->received, ref->map_id, &offer))
+		return link_fail(link, "it replaced a mapping that is still in use");
+	return 0;
 }
 
 /* Sees to it that the frame's mapping is mapped. */

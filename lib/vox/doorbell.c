@@ -151,7 +151,11 @@ bool vox_end_can_offer(const struct vox_end *end)
 	return poll(&pollfd, 1, 0) > 0;
 }
 
-/* The descriptors of a message; all but one alone are a fault, and closed. */
+/*
+ * The descriptors of a message; all but one alone are a fault, and closed.
+ * Return: -EMFILE when there may be one, and this process has no number for it;
+ * -EBADMSG.
+ */
 static int take_fd(struct msghdr *header)
 {
 	struct cmsghdr *cmsg;
@@ -169,14 +173,19 @@ static int take_fd(struct msghdr *header)
 			fd = next;
 		}
 	}
+	if (taken == 0 && (header->msg_flags & MSG_CTRUNC))
+		return -EMFILE;
 	if (fd >= 0 && (taken != 1 || (header->msg_flags & MSG_CTRUNC))) {
 		close(fd);
 		fd = -1;
 	}
-	return fd;
+	return fd < 0 ? -EBADMSG : fd;
 }
 
-/* Return: 1 when there may be more, 0 when not, -EBADMSG. */
+/*
+ * Looks at an offer first, with a descriptor of its own, because what cannot be
+ * taken now must not be lost. Return: 1 when there may be more, 0 when not, -EBADMSG.
+ */
 static int drain_offer(struct vox_end *end, struct voxshm_link *link)
 {
 	union {
@@ -191,27 +200,36 @@ static int drain_offer(struct vox_end *end, struct voxshm_link *link)
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
-	ssize_t size = recvmsg(end->control, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	int fd;
+	ssize_t size = recvmsg(end->control, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	int fd, ret;
 
 	/* This socket shows no hang-up; the doorbell does. What was sent before is still there. */
 	if (size < 0)
 		return errno == ECONNRESET;
 	fd = take_fd(&header);
-	if (fd < 0)
+	if (fd == -EBADMSG)
 		return -EBADMSG;
 	if (size != sizeof(message) || (header.msg_flags & MSG_TRUNC)) {
-		close(fd);
+		if (fd >= 0)
+			close(fd);
 		return -EBADMSG;
 	}
-	return link_object(link, message.map_id, message.generation, message.size, fd) < 0 ?
-		-EBADMSG : 1;
+	ret = fd < 0 ? fd : link_object(link, message.map_id, message.generation, message.size, fd);
+	if (ret == -EBADMSG)
+		return -EBADMSG;
+	if (ret) {
+		end->end.shortage = ret;
+		return 0;
+	}
+	(void)!recv(end->control, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
+	return 1;
 }
 
 int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
 {
 	int offers, ret = 1;
 
+	end->end.shortage = 0;
 	/* How an offer is filed depends on whose it is; until that is known it waits. */
 	if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
 		vox_end_learn_kind(end);

@@ -117,34 +117,36 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 {
 	struct vox_link *vox = vox_link(link);
 
+	int ret;
+
 	if (is_counted(vox))
-		return native_received_offer(&vox->received.ours, map_id, generation, size, fd);
-	return vox_plain_received(&vox->received, map_id, generation, size, fd);
+		ret = native_received_offer(&vox->received.ours, map_id, generation, size, fd);
+	else
+		ret = vox_plain_received(&vox->received, map_id, generation, size, fd);
+	return ret == -EBADMSG ? link_fail(link, MAPPING_NOT_AS_SAID) : ret;
 }
 
 /* The peer offered it before it committed the frame: it has come already. */
 static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 {
 	struct voxshm_link *link = &vox->link;
-	struct native_offer offer = { .fd = -1 };
+	struct native_offer offer = { .memory = MEMORY_NONE };
 	int ret;
 
 	pthread_mutex_lock(&link->waiters.lock);
 	ret = vox_end_take_offers(vox->end, link);
 	if (ret == 0)
 		offer = native_received_take(&vox->received.ours, ref->map_id, ref->generation);
+	if (ret == 0 && !offer.memory.base)
+		ret = vox->end->end.shortage;
 	pthread_mutex_unlock(&link->waiters.lock);
-	if (offer.fd < 0)
+	if (ret && ret != -EBADMSG)
+		return ret;
+	if (!offer.memory.base)
 		return link_fail(link, "it referred to a mapping that it never offered");
-	ret = native_received_map(&vox->received.ours, ref->map_id, &offer);
-	if (ret == -EBADMSG)
-		return link_fail(link, "it offered a mapping that is not what it said");
-	if (ret) {
-		pthread_mutex_lock(&link->waiters.lock);
-		native_received_put_back(&vox->received.ours, ref->map_id, &offer);
-		pthread_mutex_unlock(&link->waiters.lock);
-	}
-	return ret;
+	if (native_received_map(&vox->received.ours, ref->map_id, &offer))
+		return link_fail(link, "it replaced a mapping that is still in use");
+	return 0;
 }
 
 /* Sees to it that the frame's mapping is mapped. */
@@ -194,15 +196,18 @@ static int copy_plain(struct vox_link *vox, const struct vox_mapping_ref *ref,
 		      struct vox_plain_copy **copy)
 {
 	struct voxshm_link *link = &vox->link;
-	int fd, ret = 0;
+	int fd, ret = 0, shortage = 0;
 
 	pthread_mutex_lock(&link->waiters.lock);
 	fd = vox_plain_begin(&vox->received, ref);
 	if (fd == -ENOENT) {
 		ret = vox_end_take_offers(vox->end, link);
+		shortage = vox->end->end.shortage;
 		fd = vox_plain_begin(&vox->received, ref);
 	}
 	pthread_mutex_unlock(&link->waiters.lock);
+	if (fd == -ENOENT && shortage)
+		return shortage;
 	if (ret < 0 || fd < 0)
 		return link_fail(link, "it referred to a mapping that it never offered");
 	ret = vox_plain_copy(&vox->received, fd, ref, copy);
