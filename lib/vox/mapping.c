@@ -99,14 +99,24 @@ int vox_received_init(struct vox_received *received, const struct voxshm_segment
 		      uint32_t peer, enum vox_side sender)
 {
 	struct native_geometry geometry;
+	int ret;
 
-	*received = (struct vox_received){ .room = 0 };
+	*received = (struct vox_received){
+		.most_plain = vox_is_plain(segment) ? VOX_DEFAULT_MAPPINGS :
+						      segment->geometry.max_mappings,
+	};
+	received->plain = calloc(received->most_plain, sizeof(*received->plain));
+	if (!received->plain)
+		return -ENOMEM;
 	if (vox_is_plain(segment))
 		return 0;
 	geometry = tables(segment, peer);
-	return native_received_init(&received->ours, &geometry,
-				    sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
-				    segment->file.base);
+	ret = native_received_init(&received->ours, &geometry,
+				   sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
+				   segment->file.base);
+	if (ret)
+		vox_received_deinit(received);
+	return ret;
 }
 
 void vox_received_deinit(struct vox_received *received)
@@ -159,20 +169,40 @@ static void drop_plain(struct vox_received *received, struct vox_plain_mapping *
 	*mapping = received->plain[--received->num_plain];
 }
 
+static uint64_t unused(const struct vox_plain_mapping *mapping)
+{
+	return mapping->size - mapping->used;
+}
+
+/*
+ * vox-shm takes a payload's place from memory that still has enough, so the one
+ * with least is the likeliest that no frame will speak of again.
+ */
+static struct vox_plain_mapping *least_useful(const struct vox_received *received)
+{
+	struct vox_plain_mapping *least = NULL;
+	uint32_t i;
+
+	for (i = 0; i < received->num_plain; i++) {
+		struct vox_plain_mapping *mapping = &received->plain[i];
+
+		if (mapping->used && !mapping->read && (!least || unused(mapping) < unused(least)))
+			least = mapping;
+	}
+	return least;
+}
+
 static int make_room(struct vox_received *received)
 {
-	uint32_t room = received->room ? 2 * received->room : 16;
-	struct vox_plain_mapping *plain;
+	struct vox_plain_mapping *least;
 
-	if (received->num_plain < received->room)
+	if (received->num_plain < received->most_plain)
 		return 0;
-	if (room > VOX_MAX_PLAIN_MAPPINGS)
-		return -ENOMEM;
-	plain = realloc(received->plain, room * sizeof(*plain));
-	if (!plain)
-		return -ENOMEM;
-	received->plain = plain;
-	received->room = room;
+	least = least_useful(received);
+	if (!least)
+		return -ENOBUFS;
+	drop_plain(received, least);
+	received->evicted = true;
 	return 0;
 }
 

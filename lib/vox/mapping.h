@@ -18,9 +18,6 @@
 #include "native/mapping.h"
 #include "vox/segment.h"
 
-/* More than a plain peer can fill with 1 MiB each in 4 TiB. */
-#define VOX_MAX_PLAIN_MAPPINGS (1u << 22)
-
 /* The sending thread's. */
 struct vox_mappings {
 	struct native_mappings ours;	/* count 0 in a plain segment */
@@ -56,7 +53,8 @@ struct vox_received {
 	struct native_received_table ours;
 	struct vox_plain_mapping *plain;
 	uint32_t num_plain;
-	uint32_t room;
+	uint32_t most_plain;		/* each takes a descriptor */
+	bool evicted;			/* one that was not used up made room */
 	struct vox_plain_copy *copies;	/* not released yet; the receiving thread's alone */
 	uint64_t last_copy;
 };
@@ -79,7 +77,8 @@ void vox_received_deinit(struct vox_received *received);
 
 /*
  * Under waiters.lock: memory from a plain peer; the descriptor is taken over
- * in any case. Return: 0, -EBADMSG (not what was said), -ENOMEM, ...
+ * in any case. Return: 0; -EBADMSG (not what was said); -ENOBUFS (max_mappings
+ * of them wait already for a frame that speaks of them), ...
  */
 int vox_plain_received(struct vox_received *received, uint32_t map_id, uint32_t generation,
 		       uint64_t size, int fd);

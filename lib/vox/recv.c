@@ -197,6 +197,7 @@ static int copy_plain(struct vox_link *vox, const struct vox_mapping_ref *ref,
 {
 	struct voxshm_link *link = &vox->link;
 	int fd, ret = 0, shortage = 0;
+	bool too_many;
 
 	pthread_mutex_lock(&link->waiters.lock);
 	fd = vox_plain_begin(&vox->received, ref);
@@ -205,7 +206,10 @@ static int copy_plain(struct vox_link *vox, const struct vox_mapping_ref *ref,
 		shortage = vox->end->end.shortage;
 		fd = vox_plain_begin(&vox->received, ref);
 	}
+	too_many = shortage == -ENOBUFS || vox->received.evicted;
 	pthread_mutex_unlock(&link->waiters.lock);
+	if (fd == -ENOENT && ret == 0 && too_many)
+		return link_fail(link, "it offered more mappings at once than max_mappings");
 	if (fd == -ENOENT && shortage)
 		return shortage;
 	if (ret < 0 || fd < 0)

@@ -128,6 +128,26 @@ TEST_F(plain, first_message_may_be_a_mapping_of_one_that_has_left)
 	close(fd);
 }
 
+/* What it sends one after another is not bounded, what the host keeps of it is. */
+TEST_F(plain, many_in_order_cost_the_host_no_more_than_its_limit)
+{
+	int fds;
+
+	plain_ring(&self->guest);
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	fds = count_fds();
+	for (uint32_t i = 0; i < 50; i++) {
+		int fd = offer(&self->guest, i);
+
+		close(fd);
+		/* Half of the memory: the guest may still use the rest. */
+		ASSERT_EQ(0, refer(&self->guest, i, 0, SIZE / 2));
+		ASSERT_EQ(0, recv_pattern(self->link, SIZE / 2, i, PATIENCE))
+			TH_LOG("mapping %u: %s", i, reason_of(self->link));
+		EXPECT_GE(fds + (int)MOST, count_fds());
+	}
+}
+
 TEST_F(plain, used_up_memory_is_closed_at_once)
 {
 	int fds, fd;
@@ -145,6 +165,41 @@ TEST_F(plain, used_up_memory_is_closed_at_once)
 		ASSERT_EQ(0, voxshm_release(self->link, &view));
 	}
 	EXPECT_EQ(fds, count_fds());
+}
+
+/* More at once than the limit, out of order: the one that is needed cannot come. */
+TEST_F(plain, more_at_once_than_the_limit_is_refused_with_a_reason)
+{
+	struct voxshm_view view;
+	int fds;
+
+	plain_ring(&self->guest);
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	fds = count_fds();
+	for (uint32_t i = 0; i < 3 * MOST; i++)
+		close(offer(&self->guest, i));
+	for (int i = 0; i < 3; i++) {
+		plain_ring(&self->guest);
+		voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+		EXPECT_GE(fds + (int)MOST, count_fds());
+	}
+	EXPECT_STREQ("", reason_of(self->link));
+	ASSERT_EQ(0, refer(&self->guest, 3 * MOST - 1, 0, SIZE));
+	EXPECT_EQ(-EBADMSG, voxshm_recv(self->link, &view, PATIENCE));
+	EXPECT_STREQ("it offered more mappings at once than max_mappings", reason_of(self->link));
+	EXPECT_GE(fds + (int)MOST, count_fds());
+}
+
+TEST_F(plain, offers_that_wait_are_taken_when_there_is_room)
+{
+	plain_ring(&self->guest);
+	for (uint32_t i = 0; i < 3 * MOST; i++)
+		close(offer(&self->guest, i));
+	for (uint32_t i = 0; i < 3 * MOST; i++) {
+		ASSERT_EQ(0, refer(&self->guest, i, 0, SIZE));
+		ASSERT_EQ(0, recv_pattern(self->link, SIZE, i, PATIENCE))
+			TH_LOG("mapping %u: %s", i, reason_of(self->link));
+	}
 }
 
 /* A guest of ours seals what it offers, whatever number it gives it. */
