@@ -102,9 +102,11 @@ int memory_map_unread(struct memory *memory, int fd, size_t size)
 	return ret;
 }
 
-void memory_populate(const struct memory *memory)
+void memory_populate(const struct memory *memory, size_t offset, size_t size)
 {
-	madvise(memory->base, memory->size, MADV_POPULATE_READ);
+	size_t before = offset % (size_t)sysconf(_SC_PAGESIZE);
+
+	madvise(memory->base + offset - before, size + before, MADV_POPULATE_READ);
 }
 
 int memory_seal_writes(const struct memory *memory)

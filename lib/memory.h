@@ -41,8 +41,8 @@ int memory_map(struct memory *memory, int fd, size_t size, int protection);
  */
 int memory_map_unread(struct memory *memory, int fd, size_t size);
 
-/* All pages of it now, as far as the kernel can. */
-void memory_populate(const struct memory *memory);
+/* The pages of that part of it now, as far as the kernel can. */
+void memory_populate(const struct memory *memory, size_t offset, size_t size);
 
 /* From now on nobody else can get a writable mapping. Return: 0 or -errno. */
 int memory_seal_writes(const struct memory *memory);

@@ -233,9 +233,9 @@ int native_received_map(struct native_received_table *received, uint32_t map_id,
 		memory_free(&offer->memory);
 		return -EBADMSG;
 	}
-	memory_populate(&offer->memory);
 	memory_free(&mapping->memory);
 	mapping->memory = offer->memory;
+	mapping->unread = true;
 	mapping->generation = offer->generation;
 	return 0;
 }
@@ -276,6 +276,10 @@ const uint8_t *native_received_borrow(struct native_received_table *received,
 	if (mapping->borrowed || ref->offset > mapping->memory.size ||
 	    ref->length > mapping->memory.size - ref->offset)
 		return NULL;
+	/* No more than the message has: the peer may have left it to us to find pages. */
+	if (mapping->unread)
+		memory_populate(&mapping->memory, ref->offset, ref->length);
+	mapping->unread = false;
 	mapping->borrowed = true;
 	*number = mapping->released;
 	return mapping->memory.base + ref->offset;

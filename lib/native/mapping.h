@@ -98,6 +98,7 @@ struct native_received {
 	struct memory memory;
 	uint32_t generation;
 	bool borrowed;		/* by one view: it is sent again only when idle */
+	bool unread;		/* its pages were not asked for yet */
 	uint32_t released;	/* private copy of the shared count */
 };
 

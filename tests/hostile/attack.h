@@ -85,6 +85,71 @@ static inline int memory_make(size_t size, int seals, uint64_t seed)
 	return fd;
 }
 
+/* Frames ------------------------------------------------------------------------ */
+
+/* One line of a native ring, as hostile as it may be; waits for room, and rings. */
+static inline void native_frame_raw(struct voxshm_link *link, uint64_t header, uint64_t first,
+				    uint64_t second, uint64_t third)
+{
+	struct native_producer *producer = &native_link(link)->producer;
+	uint64_t words[3] = { first, second, third };
+	int64_t position;
+
+	while ((position = native_ring_grant(producer, CACHE_LINE)) < 0)
+		sched_yield();
+	memcpy(native_ring_payload(producer, position), words, sizeof(words));
+	native_ring_commit(producer, position, CACHE_LINE, header, true);
+	link->end->ops->ring(link->end);
+}
+
+static inline void native_refer_raw(struct voxshm_link *link, const struct mapping_ref *ref)
+{
+	native_frame_raw(link, frame_header(CACHE_LINE, FRAME_MAPPING_REF, 0),
+			 ref->map_id | (uint64_t)ref->map_generation << 32, ref->offset,
+			 ref->length | (uint64_t)ref->reserved << 32);
+}
+
+static inline void native_slot_raw(struct voxshm_link *link, const struct slot_ref *ref)
+{
+	native_frame_raw(link, frame_header(CACHE_LINE, FRAME_SLOT_REF, 0),
+			 ref->class_index | (uint64_t)ref->extent << 8 |
+			 (uint64_t)ref->slot << 32,
+			 ref->generation | (uint64_t)ref->length << 32, 0);
+}
+
+/* The same in a vox ring: so many words of an entry. */
+static inline void vox_frame_raw(struct voxshm_link *link, const uint32_t *words, uint32_t count)
+{
+	struct vox_ring_producer *producer = &vox_link(link)->producer;
+	int64_t position;
+
+	while ((position = vox_ring_grant(producer, count * 4)) < 0)
+		sched_yield();
+	memcpy(vox_ring_entry(producer, position), words, count * 4);
+	vox_ring_commit(producer, position, count * 4, true);
+	link->end->ops->ring(link->end);
+}
+
+static inline void vox_refer_raw(struct voxshm_link *link, const struct mapping_ref *ref)
+{
+	const uint32_t words[8] = {
+		VOX_MAPPING_ENTRY, FRAME_MAPPING_REF, ref->map_id, ref->map_generation,
+		(uint32_t)ref->offset, (uint32_t)(ref->offset >> 32), ref->length, ref->reserved,
+	};
+
+	vox_frame_raw(link, words, 8);
+}
+
+static inline void vox_slot_raw(struct voxshm_link *link, const struct vox_slot_ref *ref)
+{
+	const uint32_t words[5] = {
+		VOX_SLOT_ENTRY, FRAME_SLOT_REF, ref->class_index | (uint32_t)ref->extent << 8,
+		ref->slot, ref->generation,
+	};
+
+	vox_frame_raw(link, words, 5);
+}
+
 static inline const char *reason_of(struct voxshm_link *link)
 {
 	static struct voxshm_status status;

@@ -50,6 +50,15 @@ static int offer_raw(struct voxshm_link *guest, uint32_t map_id, uint32_t genera
 	return native_offer_raw(guest->end->wake_fd, map_id, generation, size, fd, count);
 }
 
+/* A reference to a mapping, as the guest's library would commit it. */
+static void refer_raw(struct voxshm_link *guest, const struct mapping_ref *ref)
+{
+	if (voxshm_link_format(guest) == VOXSHM_FORMAT_VOX)
+		vox_refer_raw(guest, ref);
+	else
+		native_refer_raw(guest, ref);
+}
+
 /* Tells how many descriptors may still be opened. */
 static struct rlimit limit_descriptors(rlim_t most)
 {
@@ -181,6 +190,29 @@ TEST_F(descriptors, memory_of_huge_pages_is_refused)
 	ASSERT_EQ(0, offer_raw(self->guest_ends[0], 0, 1, LARGE, fd, 1));
 	ASSERT_EQ(0, send_pattern(self->guest_ends[0], 10, 1, 0));
 	EXPECT_STREQ(MAPPING_NOT_AS_SAID, reason_of(self->host_ends[0]));
+	close(fd);
+}
+
+/* A short message in much memory that has no pages: they would be the host's cost. */
+TEST_F(descriptors, memory_without_pages_costs_what_its_message_has)
+{
+	int fd = memfd_create("sparse", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct voxshm_link *guest = self->guest_ends[0];
+	struct mapping_ref ref = { .map_generation = 1, .length = 100 };
+	struct voxshm_view view;
+	struct stat status;
+
+	ASSERT_EQ(0, ftruncate(fd, 64 * MIB));
+	ASSERT_EQ(0, fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
+	ASSERT_EQ(0, offer_raw(guest, 0, 1, 64 * MIB, fd, 1));
+	refer_raw(guest, &ref);
+	ASSERT_EQ(0, voxshm_recv(self->host_ends[0], &view, PATIENCE));
+	EXPECT_EQ(100, view.size);
+	EXPECT_EQ(0, *(const uint8_t *)view.data);
+	EXPECT_EQ(0, voxshm_release(self->host_ends[0], &view));
+	ASSERT_EQ(0, fstat(fd, &status));
+	/* The kernel may take a huge page where it could take a small one. */
+	EXPECT_GE(2 * MIB, status.st_blocks * 512);
 	close(fd);
 }
 
