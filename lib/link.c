@@ -54,6 +54,9 @@ int link_fail(struct voxshm_link *link, const char *reason)
 
 	atomic_compare_exchange_strong(&link->failure, &none, reason);
 	set_state(link, VOXSHM_LINK_FAILED);
+	/* A cold link is looked at by nobody, and its guest need not ring again. */
+	if (link->host)
+		host_heat(link);
 	return -EBADMSG;
 }
 
