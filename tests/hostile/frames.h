@@ -130,6 +130,79 @@ static void vox_attack_frames(struct voxshm_link *link, int kind)
 	}
 }
 
+/* What all guests share, and only guests that trust each other should. */
+enum vox_corruption {
+	CORRUPT_HEADS, CORRUPT_CYCLES, CORRUPT_STATES, CORRUPT_OWNERS, CORRUPT_EMPTY,
+	CORRUPT_INTENTS, CORRUPT_OWN_PEER, CORRUPT_CLASSES, CORRUPT_HEADER, CORRUPT_EXTENTS,
+	VOX_CORRUPTIONS,
+};
+
+static void vox_corrupt_class(struct vox_class *class, enum vox_corruption kind, uint64_t *random)
+{
+	for (uint32_t i = 0; i < class->slot_count; i++) {
+		struct vox_slot *slot = &class->slots[i];
+
+		if (kind == CORRUPT_CYCLES)
+			shared_store_u32(&slot->next_free, i & ~1u);
+		if (kind == CORRUPT_STATES)
+			shared_store_u64(&slot->generation_state, random_next(random));
+		if (kind == CORRUPT_OWNERS)
+			shared_store_u32(&slot->owner, (uint32_t)random_next(random) % 6);
+	}
+	if (kind == CORRUPT_HEADS)
+		shared_store_u64(&class->header->free_head, random_next(random));
+	if (kind == CORRUPT_EMPTY)
+		shared_store_u64(&class->header->free_head, UINT64_MAX);
+	if (kind == CORRUPT_CLASSES) {
+		class->header->slot_size = UINT32_MAX;
+		class->header->slot_count = UINT32_MAX;
+	}
+}
+
+static void vox_corrupt(struct voxshm_segment *segment, uint32_t peer, enum vox_corruption kind,
+			uint64_t *random)
+{
+	struct vox_link_block *block = vox_link_block(segment, peer);
+	struct vox_directory *directory = vox_directory(segment);
+	struct segment_header *header = vox_header(segment);
+
+	for (uint32_t i = 0; i < segment->pool.num_classes; i++)
+		vox_corrupt_class(vox_pool_class(&segment->pool, 0, i), kind, random);
+	if (kind == CORRUPT_INTENTS)
+		for (int i = 0; i < VOX_SIDES * VOX_THREADS; i++)
+			shared_store_u64(&block->side[i / 2].intents[i % 2], random_next(random));
+	if (kind == CORRUPT_OWN_PEER) {
+		shared_store_u64(&vox_peer(segment, peer)->state_epoch, random_next(random));
+		vox_peer(segment, peer)->ring_offset = random_next(random);
+	}
+	if (kind == CORRUPT_HEADER) {
+		header->total_size = random_next(random);
+		header->max_guests = header->ring_capacity = header->num_classes = UINT32_MAX;
+		header->peer_table_offset = header->var_pool_offset = random_next(random);
+		shared_store_u64(&header->current_size, random_next(random));
+		memset(&header->extension, 0xff, sizeof(header->extension));
+	}
+	if (kind == CORRUPT_EXTENTS) {
+		memset(directory->extents, 0xee, sizeof(directory->extents));
+		directory->capacity = UINT32_MAX;
+		shared_store_u32(&directory->count, (uint32_t)random_next(random));
+	}
+}
+
+/* Again and again, while the host works with it, and uses it, too. */
+static void attack_shared(struct voxshm_link *link, struct board *board, int kind)
+{
+	uint64_t random = (uint64_t)kind;
+
+	for (;;) {
+		vox_corrupt(vox_link(link)->segment, link->peer_id, (enum vox_corruption)kind,
+			    &random);
+		voxshm_try_send(link, "0123456789", 10);
+		ring(link);
+		attack_note(board);
+	}
+}
+
 /* Either -------------------------------------------------------------------------------- */
 
 static void attack_frames(struct voxshm_link *link, struct board *board, int kind)

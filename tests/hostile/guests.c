@@ -247,4 +247,24 @@ TEST_F(guests, control_messages_of_every_wrong_shape)
 	survive_all(_metadata, &self->world, attack_bad_messages, BAD_MESSAGES, FAILS);
 }
 
+/*
+ * What vox guests share, corrupted. By design that hurts who uses it; still the
+ * host works on, hangs in nothing, closes the link, and carries what travels in
+ * the rings of the others.
+ */
+TEST_F_TIMEOUT(guests, what_vox_guests_share_is_corrupted, 60)
+{
+	struct world *world = &self->world;
+
+	if (variant->choice.format != VOXSHM_FORMAT_VOX)
+		SKIP(return, "native guests share nothing");
+	for (int kind = 0; kind < VOX_CORRUPTIONS; kind++) {
+		begin_on_shared(world, &variant->choice);
+		world->feeds = true;
+		survive(_metadata, world, attack_shared, kind, MAY_FAIL);
+		world_close(_metadata, world);
+		world_open(_metadata, world, &WORLD_CONFIG);
+	}
+}
+
 LINK_TEST_MAIN(NULL)
