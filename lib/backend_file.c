@@ -271,27 +271,39 @@ static int end_pair(struct end **host_end, int *guest_socket)
 	return 0;
 }
 
+/* Is it an end of a host's socketpair? Return: 0 or -EPROTO. */
+static int check_socket(int socket)
+{
+	int domain = -1, type = -1;
+	socklen_t size = sizeof(int);
+
+	if (getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 ||
+	    getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+		return -EPROTO;
+	return domain == AF_UNIX && type == SOCK_SEQPACKET ? 0 : -EPROTO;
+}
+
 /* Becomes the guest of the host that made the socketpair, and tells it. */
 static int end_claim(struct end **out, int socket)
 {
 	struct file_message message = { .kind = FILE_MESSAGE_CLAIM };
 	struct ucred host = { 0 };
-	socklen_t size = sizeof(int);
+	socklen_t size = sizeof(host);
 	struct end *end;
-	int type, ret;
+	int ret;
 
-	if (getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-		return -errno;
-	if (type != SOCK_SEQPACKET)
-		return -EPROTO;
+	ret = check_socket(socket);
+	if (ret)
+		return ret;
 	ret = end_new(&end, socket);
 	if (ret)
 		return ret;
-	size = sizeof(host);
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &host, &size) == 0)
 		end_set_peer(end, host.pid, host.uid, host.gid);
 	end->claimed = true;
 	ret = send_message(socket, &message, -1);
+	if (ret == -ENOTCONN)
+		ret = -EPROTO;
 	if (ret) {
 		end_deinit(end);
 		free(end);
