@@ -14,6 +14,13 @@
 
 typedef void attack_fn(struct voxshm_link *link, struct board *board, int kind);
 
+/* What becomes of the attacker's link. */
+enum outcome {
+	GOES_ON,	/* it broke no rule */
+	FAILS,
+	MAY_FAIL,
+};
+
 static inline bool is_vox(const struct voxshm_link *link)
 {
 	return voxshm_link_format(link) == VOXSHM_FORMAT_VOX;
@@ -43,7 +50,7 @@ static inline void attack_note(struct board *board)
 /* No rule is broken ---------------------------------------------------------------- */
 
 /* Kind: the size. */
-static void attack_flood(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_flood(struct voxshm_link *link, struct board *board, int kind)
 {
 	static const size_t sizes[] = { 0, 100, 1000, 100000 };
 	static uint8_t data[100000];
@@ -58,7 +65,7 @@ static void attack_flood(struct voxshm_link *link, struct board *board, int kind
 #define FLOODS_INLINE 2
 #define FLOODS 4
 
-static void attack_never_reads(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_never_reads(struct voxshm_link *link, struct board *board, int kind)
 {
 	(void)link;
 	(void)kind;
@@ -67,7 +74,7 @@ static void attack_never_reads(struct voxshm_link *link, struct board *board, in
 		pause();
 }
 
-static void attack_never_releases(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_never_releases(struct voxshm_link *link, struct board *board, int kind)
 {
 	struct voxshm_view view;
 
@@ -78,7 +85,7 @@ static void attack_never_releases(struct voxshm_link *link, struct board *board,
 }
 
 /* Keeps what it can be lent, and never gives it back. */
-static void attack_hoard(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_hoard(struct voxshm_link *link, struct board *board, int kind)
 {
 	struct voxshm_loan loan;
 
@@ -91,7 +98,7 @@ static void attack_hoard(struct voxshm_link *link, struct board *board, int kind
 }
 
 /* Both sides' words, set and cleared without a pause, with and without messages. */
-static void attack_sleep_words(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_sleep_words(struct voxshm_link *link, struct board *board, int kind)
 {
 	struct sleep_words *words[] = { own_sleep_words(link), host_sleep_words(link) };
 
@@ -107,7 +114,7 @@ static void attack_sleep_words(struct voxshm_link *link, struct board *board, in
 }
 
 /* Kind: as it should be; or a socket full of it, with as many bytes as it takes. */
-static void attack_rings(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_rings(struct voxshm_link *link, struct board *board, int kind)
 {
 	static const uint8_t bytes[4096];
 	struct vox_end *end = is_vox(link) ? vox_end(link->end) : NULL;
@@ -124,7 +131,7 @@ static void attack_rings(struct voxshm_link *link, struct board *board, int kind
 #define RINGS 2
 
 /* Slots and mappings are said to be back that were never sent, or are still in use. */
-static void attack_returns(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_returns(struct voxshm_link *link, struct board *board, int kind)
 {
 	uint64_t random = 1;
 
@@ -158,7 +165,7 @@ static void attack_returns(struct voxshm_link *link, struct board *board, int ki
 #define RETURNS 2
 
 /* Memory as it should be, offered without end and never spoken of. */
-static void attack_offers(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_offers(struct voxshm_link *link, struct board *board, int kind)
 {
 	int fd = memory_make(WORLD_PAYLOAD, F_SEAL_SHRINK, 1);
 
@@ -178,7 +185,7 @@ static void attack_offers(struct voxshm_link *link, struct board *board, int kin
 /* A rule is broken: once --------------------------------------------------------------- */
 
 /* Its index into the ring from which it reads. */
-static void attack_read_index(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_read_index(struct voxshm_link *link, struct board *board, int kind)
 {
 	static const uint32_t values[] = { UINT32_MAX, 16 * KIB, 16 * KIB + 64, 1u << 31 };
 	shared_u32 *read = is_vox(link) ? &vox_link(link)->consumer.ring->read :
@@ -192,7 +199,7 @@ static void attack_read_index(struct voxshm_link *link, struct board *board, int
 #define READ_INDICES 4
 
 /* References to mappings that are not there, or not so large. */
-static void attack_mapping_references(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_mapping_references(struct voxshm_link *link, struct board *board, int kind)
 {
 	struct mapping_ref refs[] = {
 		{ .map_id = WORLD_MAPPINGS, .length = 1 },
@@ -217,7 +224,7 @@ static void attack_mapping_references(struct voxshm_link *link, struct board *bo
 #define MAPPING_REFERENCES 9
 
 /* A descriptor of a kind that is no memory, or memory that will not do. */
-static int strange_fd(int kind)
+static inline int strange_fd(int kind)
 {
 	int fds[2];
 
@@ -249,7 +256,7 @@ static int strange_fd(int kind)
 #define STRANGE_FDS 10
 
 /* Offers: of strange descriptors; none, two or four; of wrong sizes and numbers. */
-static void attack_bad_offers(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_bad_offers(struct voxshm_link *link, struct board *board, int kind)
 {
 	static const struct { uint32_t id; uint64_t size; int count; } offers[] = {
 		{ 0, 4096, 0 }, { 0, 4096, 2 }, { 0, 4096, 4 }, { 0, 0, 1 }, { 0, 4097, 1 },
@@ -272,7 +279,7 @@ static void attack_bad_offers(struct voxshm_link *link, struct board *board, int
 #define BAD_OFFERS (STRANGE_FDS + 9)
 
 /* Control messages of wrong lengths and kinds, with descriptors where none belong. */
-static void attack_bad_messages(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_bad_messages(struct voxshm_link *link, struct board *board, int kind)
 {
 	static const struct { int size, kind, reserved, fds; } messages[] = {
 		{ 2, 1, 0, 0 }, { 23, 3, 0, 1 }, { 25, 3, 0, 1 }, { 1, 0, 0, 1 }, { 24, 0, 0, 0 },

@@ -41,7 +41,7 @@ static const struct slot_ref native_slots[] = {
 };
 #define NATIVE_SLOTS ((int)ARRAY_SIZE(native_slots))
 
-static void native_attack_frames(struct voxshm_link *link, int kind)
+static inline void native_attack_frames(struct voxshm_link *link, int kind)
 {
 	if (kind < NATIVE_HEADERS)
 		native_frame_raw(link, native_headers[kind], 0, 0, 0);
@@ -92,7 +92,7 @@ enum vox_theft {
 	VOX_THEFTS,
 };
 
-static void vox_attack_thefts(struct voxshm_link *link, enum vox_theft kind)
+static inline void vox_attack_thefts(struct voxshm_link *link, enum vox_theft kind)
 {
 	struct vox_link *vox = vox_link(link);
 	struct vox_pool *pool = &vox->segment->pool;
@@ -114,7 +114,7 @@ static void vox_attack_thefts(struct voxshm_link *link, enum vox_theft kind)
 		vox_slot_raw(link, &ref);
 }
 
-static void vox_attack_frames(struct voxshm_link *link, int kind)
+static inline void vox_attack_frames(struct voxshm_link *link, int kind)
 {
 	uint32_t words[8] = { 0 };
 
@@ -137,7 +137,7 @@ enum vox_corruption {
 	VOX_CORRUPTIONS,
 };
 
-static void vox_corrupt_class(struct vox_class *class, enum vox_corruption kind, uint64_t *random)
+static inline void vox_corrupt_class(struct vox_class *class, enum vox_corruption kind, uint64_t *random)
 {
 	for (uint32_t i = 0; i < class->slot_count; i++) {
 		struct vox_slot *slot = &class->slots[i];
@@ -159,7 +159,7 @@ static void vox_corrupt_class(struct vox_class *class, enum vox_corruption kind,
 	}
 }
 
-static void vox_corrupt(struct voxshm_segment *segment, uint32_t peer, enum vox_corruption kind,
+static inline void vox_corrupt(struct voxshm_segment *segment, uint32_t peer, enum vox_corruption kind,
 			uint64_t *random)
 {
 	struct vox_link_block *block = vox_link_block(segment, peer);
@@ -190,7 +190,7 @@ static void vox_corrupt(struct voxshm_segment *segment, uint32_t peer, enum vox_
 }
 
 /* Again and again, while the host works with it, and uses it, too. */
-static void attack_shared(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_shared(struct voxshm_link *link, struct board *board, int kind)
 {
 	uint64_t random = (uint64_t)kind;
 
@@ -205,7 +205,7 @@ static void attack_shared(struct voxshm_link *link, struct board *board, int kin
 
 /* Either -------------------------------------------------------------------------------- */
 
-static void attack_frames(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_frames(struct voxshm_link *link, struct board *board, int kind)
 {
 	if (is_vox(link))
 		vox_attack_frames(link, kind);

@@ -33,12 +33,6 @@
 #define BESIDE 30
 #define AFTER 20
 
-enum outcome {
-	GOES_ON,	/* it broke no rule */
-	FAILS,
-	MAY_FAIL,
-};
-
 FIXTURE(guests)
 {
 	struct world world;
