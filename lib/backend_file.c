@@ -13,7 +13,9 @@
 #include "error.h"
 #include "link.h"
 
-#define MESSAGES_PER_DRAIN 64
+/* How much is taken at once: a doorbell costs 1, memory about as much as 16. */
+#define COST_PER_DRAIN 64
+#define COST_OF_OFFER 16
 
 static void ring(struct end *end)
 {
@@ -156,16 +158,15 @@ static bool lacks_descriptor(const struct msghdr *header, ssize_t size,
 }
 
 /* The message that was looked at is done with. */
-static int take_message(const struct end *end)
+static void take_message(struct end *end)
 {
 	(void)!recv(end->wake_fd, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
-	return 1;
 }
 
 /*
  * Looks at a message first, with a descriptor of its own of what comes with it,
  * because what cannot be taken now must not be lost.
- * Return: 1 when there may be more, 0 when not, -EBADMSG.
+ * Return: what it cost when there may be more, 0 when not, -EBADMSG.
  */
 static int drain_message(struct end *end, struct voxshm_link *link)
 {
@@ -196,8 +197,11 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 		return 0;
 	}
 	parse_ancillary(&header, &ancillary);
-	if (size == 1 && ancillary.fd < 0 && !ancillary.bad)
-		return take_message(end);
+	if (size == 1 && ancillary.fd < 0 && !ancillary.bad) {
+		take_message(end);
+		end->knocks++;
+		return 1;
+	}
 	if (lacks_descriptor(&header, size, &message, &ancillary)) {
 		end->shortage = -EMFILE;
 		return 0;
@@ -208,8 +212,11 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 		return -EBADMSG;
 	}
 	ret = handle_message(end, link, &message, &ancillary);
-	if (ret == 0)
-		return take_message(end);
+	if (ret == 0) {
+		take_message(end);
+		end->knocks += message.kind == FILE_MESSAGE_OFFER ? END_KNOCKS_OF_OFFER : 1;
+		return message.kind == FILE_MESSAGE_OFFER ? COST_OF_OFFER : 1;
+	}
 	if (ret == -EBADMSG)
 		return -EBADMSG;
 	end->shortage = ret;
@@ -218,11 +225,14 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 
 static int drain(struct end *end, struct voxshm_link *link)
 {
-	int messages, ret = 1;
+	int cost = 0, ret = 1;
 
 	end->shortage = 0;
-	for (messages = 0; messages < MESSAGES_PER_DRAIN && ret > 0; messages++)
+	while (cost < COST_PER_DRAIN && ret > 0) {
 		ret = drain_message(end, link);
+		cost += ret;
+	}
+	end->more = ret > 0;
 	return ret < 0 ? ret : 0;
 }
 

@@ -116,20 +116,29 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
 	return 0;
 }
 
-/* Return: 0, -ENOENT (it has not come), or why it could not be taken. */
+/* More than a socket has room for offers, at the least that a drain takes. */
+#define DRAINS_FOR_OFFER 1024
+
+/*
+ * Return: 0; -ENOENT (it has not come), -EAGAIN (nor all that has), or why it
+ * could not be taken.
+ */
 static int take_offer(struct native_link *native, const struct mapping_ref *ref,
 		      struct native_offer *offer)
 {
 	struct waiters *waiters = &native->link.waiters;
-	int shortage;
+	int ret = 0;
 
 	pthread_mutex_lock(&waiters->lock);
 	*offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
-	shortage = native->link.end->shortage;
-	pthread_mutex_unlock(&waiters->lock);
 	if (offer->memory.base)
-		return 0;
-	return shortage ? shortage : -ENOENT;
+		native->link.patience += END_KNOCKS_OF_OFFER;
+	else if (native->link.end->shortage)
+		ret = native->link.end->shortage;
+	else
+		ret = native->link.end->more ? -EAGAIN : -ENOENT;
+	pthread_mutex_unlock(&waiters->lock);
+	return ret;
 }
 
 /* The peer offered it before it committed the frame: it has come already. */
@@ -137,13 +146,15 @@ static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 {
 	struct voxshm_link *link = &native->link;
 	struct native_offer offer;
-	int ret = take_offer(native, ref, &offer);
+	int ret = take_offer(native, ref, &offer), drains = 0;
 
-	if (ret) {
+	while (ret && drains++ < DRAINS_FOR_OFFER) {
 		link_drain_wait(link);
 		ret = take_offer(native, ref, &offer);
+		if (ret != -EAGAIN)
+			break;
 	}
-	if (ret == -ENOENT)
+	if (ret == -ENOENT || ret == -EAGAIN)
 		return link_fail(link, "it referred to a mapping that it never offered");
 	if (ret)
 		return ret;

@@ -12,8 +12,12 @@
 #include "link.h"
 #include "vox/doorbell.h"
 
-#define READS_PER_DRAIN 16
-#define OFFERS_PER_DRAIN 64
+/* More rings of one byte than the socket holds. */
+#define READS_PER_DRAIN 2
+#define BYTES_PER_READ 256
+/* Each costs about as much as 16 rings. */
+#define OFFERS_PER_DRAIN 4
+#define OFFERS_AT_MOST 64
 
 /* What is sent with each memory. */
 struct control_message {
@@ -48,7 +52,7 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 	} control;
-	char bytes[256];
+	char bytes[BYTES_PER_READ];
 	int reads, rung = 0;
 
 	for (reads = 0; reads < READS_PER_DRAIN; reads++) {
@@ -69,7 +73,7 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 			break;
 		if (size <= 0)
 			return -EPIPE;
-		rung = 1;
+		rung += (int)size;
 		if (ringer)
 			find_credentials(&header, ringer);
 	}
@@ -225,7 +229,7 @@ static int drain_offer(struct vox_end *end, struct voxshm_link *link)
 	return 1;
 }
 
-int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
+static int take_offers(struct vox_end *end, struct voxshm_link *link, int most)
 {
 	int offers, ret = 1;
 
@@ -235,9 +239,18 @@ int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
 		vox_end_learn_kind(end);
 	if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
 		return 0;
-	for (offers = 0; offers < OFFERS_PER_DRAIN && ret > 0; offers++)
+	for (offers = 0; offers < most && ret > 0; offers++) {
 		ret = drain_offer(end, link);
+		if (ret > 0)
+			end->end.knocks += END_KNOCKS_OF_OFFER;
+	}
+	end->end.more = ret > 0;
 	return ret < 0 ? ret : 0;
+}
+
+int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
+{
+	return take_offers(end, link, OFFERS_AT_MOST);
 }
 
 /* Who has come and gone ----------------------------------------------------------------- */
@@ -307,11 +320,14 @@ static int drain(struct end *end, struct voxshm_link *link)
 	rung = vox_doorbell_drain(vox->doorbell, vox->is_host ? &ringer : NULL);
 	if (rung < 0)
 		end->hangup = true;
-	ret = vox_end_take_offers(vox, link);
+	ret = take_offers(vox, link, OFFERS_PER_DRAIN);
 	if (vox->is_host)
 		look_at_guest(vox, &ringer);
 	else
 		look_at_host(vox);
+	/* vox-shm knows no sleep words: it rings for everything. */
+	if (rung > 0 && vox_end_kind(vox) != VOX_PEER_PLAIN)
+		end->knocks += (uint32_t)rung;
 	return ret;
 }
 

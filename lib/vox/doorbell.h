@@ -99,7 +99,7 @@ bool vox_end_can_offer(const struct vox_end *end);
 /*
  * Takes the bytes out of a doorbell; ringer, if not NULL, is filled with who
  * sent the last of them, where the socket tells (pid 0: nobody).
- * Return: 1 (some came), 0, -EPIPE (hang-up).
+ * Return: how many it took, 0, -EPIPE (hang-up).
  */
 int vox_doorbell_drain(int doorbell, struct ucred *ringer);
 

@@ -126,17 +126,25 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 	return ret == -EBADMSG ? link_fail(link, MAPPING_NOT_AS_SAID) : ret;
 }
 
+/* So often all that is taken at once is more than the socket holds. */
+#define TAKES_FOR_OFFER 16
+
 /* The peer offered it before it committed the frame: it has come already. */
 static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 {
 	struct voxshm_link *link = &vox->link;
 	struct native_offer offer = { .memory = MEMORY_NONE };
-	int ret;
+	int ret, takes = 0;
 
 	pthread_mutex_lock(&link->waiters.lock);
-	ret = vox_end_take_offers(vox->end, link);
-	if (ret == 0)
-		offer = native_received_take(&vox->received.ours, ref->map_id, ref->generation);
+	do {
+		ret = vox_end_take_offers(vox->end, link);
+		if (ret == 0)
+			offer = native_received_take(&vox->received.ours, ref->map_id,
+						     ref->generation);
+	} while (ret == 0 && !offer.memory.base && vox->end->end.more && ++takes < TAKES_FOR_OFFER);
+	if (offer.memory.base)
+		link->patience += END_KNOCKS_OF_OFFER;
 	if (ret == 0 && !offer.memory.base)
 		ret = vox->end->end.shortage;
 	pthread_mutex_unlock(&link->waiters.lock);

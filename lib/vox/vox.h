@@ -37,7 +37,6 @@ struct vox_departed {
 	struct vox_departed *next;
 	struct vox_link *link;		/* NULL: closed */
 	uint32_t peer_id;
-	bool on_device;
 	int doorbell;			/* copies of the link's; device: of its end */
 	int pidfd;
 };
@@ -70,6 +69,7 @@ struct vox_link {
 	uint32_t inline_end;		/* payloads below this many bytes travel in the ring */
 	uint32_t slot_end;		/* and below this many, in a slot */
 	enum vox_lack lack;
+	bool offer_rung;		/* an offer was refused, and the peer rung for it */
 	uint32_t lack_size;
 
 	/* the receiving thread's */

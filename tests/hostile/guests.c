@@ -189,7 +189,7 @@ TEST_F(guests, spins_sleep_words)
 
 TEST_F(guests, rings_without_end)
 {
-	survive_all(_metadata, &self->world, attack_rings, RINGS, GOES_ON);
+	survive_all(_metadata, &self->world, attack_rings, RINGS, FAILS);
 }
 
 /* What it says to have released was its own to read. */
@@ -205,7 +205,7 @@ TEST_F(guests, offers_without_end)
 {
 	if (variant->choice.backend == VOXSHM_BACKEND_DEVICE)
 		SKIP(return, "on the device nothing is offered");
-	survive_all(_metadata, &self->world, attack_offers, OFFERS, GOES_ON);
+	survive_all(_metadata, &self->world, attack_offers, OFFERS, FAILS);
 }
 
 TEST_F_TIMEOUT(guests, frames_of_every_wrong_shape, 60)

@@ -248,7 +248,7 @@ TEST_F_TIMEOUT(hosts, scribbles_over_all_that_is_shared, 90)
 
 TEST_F(hosts, rings_without_end)
 {
-	meet_all(_metadata, self, &variant->choice, attack_rings, RINGS, GOES_ON);
+	meet_all(_metadata, self, &variant->choice, attack_rings, RINGS, FAILS);
 }
 
 TEST_F(hosts, spins_sleep_words)
