@@ -12,7 +12,9 @@
 
 #include "attack.h"
 
+#ifndef HONEST
 #define HONEST 2
+#endif
 #define WINDOW 8u	/* messages of an honest guest on their way */
 #define WORLD_PAYLOAD (1u << 20)
 #define WORLD_MAPPINGS 4u
@@ -23,6 +25,7 @@ struct board {
 	_Atomic uint64_t exchanged[HONEST];	/* checked by the guest: there and back */
 	_Atomic bool inline_only;		/* honest messages travel in the ring */
 	_Atomic bool attacking;
+	uint32_t spin_ns;			/* of the honest guests; 0: the default */
 };
 
 struct honest {
@@ -118,6 +121,8 @@ static inline void honest_run(struct voxshm_link *link, void *argument)
 	struct voxshm_view view;
 	int ret;
 
+	if (self->board->spin_ns)
+		voxshm_link_set_spin(link, self->board->spin_ns);
 	for (;; until = now_ns() + PATIENCE) {
 		for (; sent - received < WINDOW; sent++) {
 			sizes[sent % WINDOW] = honest_size(self->board, sent);
@@ -286,12 +291,14 @@ static inline struct board *board_new(void)
 	return board;
 }
 
-static inline void world_open(struct __test_metadata *_metadata, struct world *world,
-			      const struct voxshm_config *config)
+static inline void world_open_spinning(struct __test_metadata *_metadata, struct world *world,
+				       const struct voxshm_config *config, uint32_t spin_ns)
 {
 	int i;
 
 	*world = (struct world){ .fds_before = count_fds(), .board = board_new() };
+	world->board->spin_ns = spin_ns;
+	world->board->inline_only = spin_ns != 0;
 	host_open(_metadata, &world->host, config);
 	for (i = 0; i < HONEST; i++) {
 		struct honest_argument argument = { world->board, i };
@@ -302,6 +309,12 @@ static inline void world_open(struct __test_metadata *_metadata, struct world *w
 	/* Until all that the honest ones ever need is there. */
 	ASSERT_TRUE(serve_until(world, 300, false));
 	world->base = cost_now();
+}
+
+static inline void world_open(struct __test_metadata *_metadata, struct world *world,
+			      const struct voxshm_config *config)
+{
+	world_open_spinning(_metadata, world, config, 0);
 }
 
 static inline void world_close(struct __test_metadata *_metadata, struct world *world)
