@@ -199,7 +199,8 @@ static inline void attack_read_index(struct voxshm_link *link, struct board *boa
 #define READ_INDICES 4
 
 /* References to mappings that are not there, or not so large. */
-static inline void attack_mapping_references(struct voxshm_link *link, struct board *board, int kind)
+static inline void attack_mapping_references(struct voxshm_link *link, struct board *board,
+					     int kind)
 {
 	struct mapping_ref refs[] = {
 		{ .map_id = WORLD_MAPPINGS, .length = 1 },

@@ -80,7 +80,8 @@ TEST_F(descriptors, offers_that_no_message_refers_to_hold_none)
 		for (int i = 0; i < GUESTS; i++) {
 			for (uint32_t id = 0; id < MOST; id++) {
 				/* The control socket takes a few at a time. */
-				ASSERT_EQ(0, offer_raw(self->guest_ends[i], id, round, LARGE, fd, 1));
+				ASSERT_EQ(0, offer_raw(self->guest_ends[i], id, round, LARGE, fd,
+						       1));
 				voxshm_link_status(self->host_ends[i],
 						   &(struct voxshm_status){ 0 });
 			}

@@ -137,7 +137,8 @@ enum vox_corruption {
 	VOX_CORRUPTIONS,
 };
 
-static inline void vox_corrupt_class(struct vox_class *class, enum vox_corruption kind, uint64_t *random)
+static inline void vox_corrupt_class(struct vox_class *class, enum vox_corruption kind,
+				     uint64_t *random)
 {
 	for (uint32_t i = 0; i < class->slot_count; i++) {
 		struct vox_slot *slot = &class->slots[i];
@@ -159,8 +160,8 @@ static inline void vox_corrupt_class(struct vox_class *class, enum vox_corruptio
 	}
 }
 
-static inline void vox_corrupt(struct voxshm_segment *segment, uint32_t peer, enum vox_corruption kind,
-			uint64_t *random)
+static inline void vox_corrupt(struct voxshm_segment *segment, uint32_t peer,
+			       enum vox_corruption kind, uint64_t *random)
 {
 	struct vox_link_block *block = vox_link_block(segment, peer);
 	struct vox_directory *directory = vox_directory(segment);

@@ -105,7 +105,7 @@ static void survive(struct __test_metadata *_metadata, struct world *world, atta
 					 &world->attacker);
 	while (!world->board->attacking && now_ns() < until)
 		serve(world);
-	ASSERT_TRUE(world->board->attacking)
+	ASSERT_TRUE(atomic_load(&world->board->attacking))
 		TH_LOG("kind %d never began", kind);
 	ASSERT_TRUE(serve_until(world, BESIDE, outcome == FAILS))
 		TH_LOG("kind %d: honest %" PRIu64 " %" PRIu64 ", the attacker's link %d, '%s'",

@@ -187,7 +187,9 @@ static bool work(struct __test_metadata *_metadata, struct voxshm_link *link,
 	char copy[4096];
 	ssize_t ret;
 
-	for (int i = 0; (i < ROUNDS || until_failed || !board->attacking) && now_ns() < until; i++) {
+	for (int i = 0; i < ROUNDS || until_failed || !board->attacking; i++) {
+		if (now_ns() > until)
+			break;
 		use_views(_metadata, link, MS / 2);
 		send_all(_metadata, link);
 		ret = voxshm_recv_copy(link, copy, sizeof(copy), 0);
@@ -204,7 +206,8 @@ static bool work(struct __test_metadata *_metadata, struct voxshm_link *link,
 }
 
 static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(hosts) *self,
-		 const struct variant_choice *choice, attack_fn *run, int kind, enum outcome outcome)
+		 const struct variant_choice *choice, attack_fn *run, int kind,
+		 enum outcome outcome)
 {
 	struct hostile_host host = { run, self->board, kind, self->address, *choice,
 				     signal_pipe_new() };

@@ -186,7 +186,8 @@ static void step_offer(struct voxshm_link *attacker)
 	for (uint32_t id = 0; id < 16; id++) {
 		generation++;
 		if (voxshm_link_format(attacker) == VOXSHM_FORMAT_VOX)
-			vox_offer_raw(vox_link(attacker)->end->control, id, generation, 4096, fd, 1);
+			vox_offer_raw(vox_link(attacker)->end->control, id, generation, 4096, fd,
+				      1);
 		else
 			native_offer_raw(attacker->end->wake_fd, id, generation, 4096, fd, 1);
 	}
@@ -195,12 +196,12 @@ static void step_offer(struct voxshm_link *attacker)
 
 static void step_sleep_words(struct voxshm_link *attacker)
 {
-	struct sleep_words *words[2] = { native_link(attacker)->mine, native_link(attacker)->theirs };
+	bool vox = voxshm_link_format(attacker) == VOXSHM_FORMAT_VOX;
+	struct sleep_words *words[2] = {
+		vox ? vox_link(attacker)->mine : native_link(attacker)->mine,
+		vox ? vox_link(attacker)->theirs : native_link(attacker)->theirs,
+	};
 
-	if (voxshm_link_format(attacker) == VOXSHM_FORMAT_VOX) {
-		words[0] = vox_link(attacker)->mine;
-		words[1] = vox_link(attacker)->theirs;
-	}
 	for (int i = 0; i < 2; i++) {
 		shared_store_u32(&words[i]->data, 1);
 		shared_store_u32(&words[i]->space, 1);
@@ -213,8 +214,8 @@ static void step_sleep_words(struct voxshm_link *attacker)
  * Turns: one is enough for a message, whatever the attacker does, but for those
  * at the beginning. System calls: so many more for each honest message.
  */
-static void expect_share(struct __test_metadata *_metadata, FIXTURE_DATA(share) *self, step_fn *step,
-			 const char *name, uint64_t more_calls)
+static void expect_share(struct __test_metadata *_metadata, FIXTURE_DATA(share) *self,
+			 step_fn *step, const char *name, uint64_t more_calls)
 {
 	struct work alone = exchange(self, NULL), beside = exchange(self, step);
 

@@ -110,7 +110,7 @@ static double measure_beside(struct __test_metadata *_metadata, FIXTURE_DATA(thr
 	pin(world->attacker_pid, &self->before, 1);
 	while (!world->board->attacking && now_ns() < until)
 		serve(world);
-	EXPECT_TRUE(world->board->attacking);
+	EXPECT_TRUE(atomic_load(&world->board->attacking));
 	result = measure(world);
 	voxshm_link_close(world->attacker);
 	world->attacker = NULL;
