@@ -135,8 +135,10 @@ void device_end_drain(struct end *end, struct end *told)
 	struct voxshm_ioc_status status = { 0 };
 	eventfd_t rings;
 
-	if (eventfd_read(end->wake_fd, &rings) == 0 &&
-	    call(device_end(end)->fd, VOXSHM_IOC_STATUS, &status) == 0)
+	if (eventfd_read(end->wake_fd, &rings))
+		return;
+	told->knocks += rings < UINT32_MAX / 2 ? (uint32_t)rings : UINT32_MAX / 2;
+	if (call(device_end(end)->fd, VOXSHM_IOC_STATUS, &status) == 0)
 		tell(told, &status);
 }
 

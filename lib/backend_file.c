@@ -13,7 +13,9 @@
 #include "error.h"
 #include "link.h"
 
-#define MESSAGES_PER_DRAIN 64
+/* How much is taken at once: a doorbell costs 1, memory about as much as 16. */
+#define COST_PER_DRAIN 64
+#define COST_OF_OFFER 16
 
 static void ring(struct end *end)
 {
@@ -122,7 +124,7 @@ static void claimed(struct end *end, const struct ancillary *ancillary)
 	setsockopt(end->wake_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
 }
 
-/* Return: 0 or -EBADMSG. The descriptor is taken over. */
+/* Return: 0, -EBADMSG, or as link_object(). The descriptor is taken over. */
 static int handle_message(struct end *end, struct voxshm_link *link,
 			  const struct file_message *message, struct ancillary *ancillary)
 {
@@ -147,7 +149,25 @@ static int handle_message(struct end *end, struct voxshm_link *link,
 	}
 }
 
-/* Return: 1 when there may be more, 0 when not, -EBADMSG. */
+/* An offer came without its descriptor: this process may have no more. */
+static bool lacks_descriptor(const struct msghdr *header, ssize_t size,
+			     const struct file_message *message, const struct ancillary *ancillary)
+{
+	return size == sizeof(*message) && message->kind == FILE_MESSAGE_OFFER &&
+	       ancillary->fd < 0 && (header->msg_flags & MSG_CTRUNC);
+}
+
+/* The message that was looked at is done with. */
+static void take_message(struct end *end)
+{
+	(void)!recv(end->wake_fd, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
+}
+
+/*
+ * Looks at a message first, with a descriptor of its own of what comes with it,
+ * because what cannot be taken now must not be lost.
+ * Return: what it cost when there may be more, 0 when not, -EBADMSG.
+ */
 static int drain_message(struct end *end, struct voxshm_link *link)
 {
 	union {
@@ -164,8 +184,9 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 	};
 	struct ancillary ancillary;
 	ssize_t size;
+	int ret;
 
-	size = recvmsg(end->wake_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	size = recvmsg(end->wake_fd, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	/* The peer closed with messages of ours unread; its own still wait here. */
@@ -176,22 +197,42 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 		return 0;
 	}
 	parse_ancillary(&header, &ancillary);
-	if (size == 1 && ancillary.fd < 0 && !ancillary.bad)
+	if (size == 1 && ancillary.fd < 0 && !ancillary.bad) {
+		take_message(end);
+		end->knocks++;
 		return 1;
+	}
+	if (lacks_descriptor(&header, size, &message, &ancillary)) {
+		end->shortage = -EMFILE;
+		return 0;
+	}
 	if (size != sizeof(message) || (header.msg_flags & MSG_TRUNC)) {
 		if (ancillary.fd >= 0)
 			close(ancillary.fd);
 		return -EBADMSG;
 	}
-	return handle_message(end, link, &message, &ancillary) ? -EBADMSG : 1;
+	ret = handle_message(end, link, &message, &ancillary);
+	if (ret == 0) {
+		take_message(end);
+		end->knocks += message.kind == FILE_MESSAGE_OFFER ? END_KNOCKS_OF_OFFER : 1;
+		return message.kind == FILE_MESSAGE_OFFER ? COST_OF_OFFER : 1;
+	}
+	if (ret == -EBADMSG)
+		return -EBADMSG;
+	end->shortage = ret;
+	return 0;
 }
 
 static int drain(struct end *end, struct voxshm_link *link)
 {
-	int messages, ret = 1;
+	int cost = 0, ret = 1;
 
-	for (messages = 0; messages < MESSAGES_PER_DRAIN && ret > 0; messages++)
+	end->shortage = 0;
+	while (cost < COST_PER_DRAIN && ret > 0) {
 		ret = drain_message(end, link);
+		cost += ret;
+	}
+	end->more = ret > 0;
 	return ret < 0 ? ret : 0;
 }
 
@@ -240,27 +281,39 @@ static int end_pair(struct end **host_end, int *guest_socket)
 	return 0;
 }
 
+/* Is it an end of a host's socketpair? Return: 0 or -EPROTO. */
+static int check_socket(int socket)
+{
+	int domain = -1, type = -1;
+	socklen_t size = sizeof(int);
+
+	if (getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 ||
+	    getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+		return -EPROTO;
+	return domain == AF_UNIX && type == SOCK_SEQPACKET ? 0 : -EPROTO;
+}
+
 /* Becomes the guest of the host that made the socketpair, and tells it. */
 static int end_claim(struct end **out, int socket)
 {
 	struct file_message message = { .kind = FILE_MESSAGE_CLAIM };
 	struct ucred host = { 0 };
-	socklen_t size = sizeof(int);
+	socklen_t size = sizeof(host);
 	struct end *end;
-	int type, ret;
+	int ret;
 
-	if (getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-		return -errno;
-	if (type != SOCK_SEQPACKET)
-		return -EPROTO;
+	ret = check_socket(socket);
+	if (ret)
+		return ret;
 	ret = end_new(&end, socket);
 	if (ret)
 		return ret;
-	size = sizeof(host);
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &host, &size) == 0)
 		end_set_peer(end, host.pid, host.uid, host.gid);
 	end->claimed = true;
 	ret = send_message(socket, &message, -1);
+	if (ret == -ENOTCONN)
+		ret = -EPROTO;
 	if (ret) {
 		end_deinit(end);
 		free(end);

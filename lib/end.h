@@ -19,6 +19,9 @@
 struct end;
 struct voxshm_link;
 
+/* Memory that is offered costs as many doorbells. */
+#define END_KNOCKS_OF_OFFER 4u
+
 struct end_ops {
 	const char *backend_name;
 
@@ -28,7 +31,8 @@ struct end_ops {
 	/*
 	 * Takes what has come: doorbells, memory (given to link_object()), the
 	 * peer's claim and farewell (flags below). Never blocks, and does a
-	 * bounded amount of work. Return: 0 or -EBADMSG.
+	 * bounded amount of work. Memory that cannot be taken now, for want of a
+	 * descriptor of our own, stays where it is. Return: 0 or -EBADMSG.
 	 */
 	int (*drain)(struct end *end, struct voxshm_link *link);
 
@@ -75,6 +79,9 @@ struct end {
 	bool left;		/* the peer said farewell */
 	bool hangup;		/* the peer's end is closed */
 	bool exit_awaited;	/* drain() will tell how the peer's process ends */
+	uint32_t knocks;	/* doorbells that drain() took; link.c counts them off */
+	bool more;		/* the last drain() left some for the next one */
+	int shortage;		/* why the last drain() left memory where it was (-EMFILE), or 0 */
 	pid_t pid;		/* 0: not known */
 	uid_t uid;
 	gid_t gid;

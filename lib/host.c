@@ -201,7 +201,7 @@ static bool cool(struct voxshm_host *host, struct voxshm_link *link)
 {
 	if (link->ended)
 		return true;
-	link->format->arm(link, interest(link));
+	link_ask_to_be_rung(link, interest(link));
 	if (link_ready(link, interest(link))) {
 		link->format->disarm(link, VOXSHM_READABLE | VOXSHM_WRITABLE);
 		return false;

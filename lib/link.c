@@ -25,6 +25,7 @@ int link_init(struct voxshm_link *link, const struct format *format, struct end 
 	link->poll_fd = -1;
 	link->kick_fd = -1;
 	link->polled_pidfd = -1;
+	link->patience = LINK_PATIENCE;
 	return -pthread_mutex_init(&link->waiters.lock, NULL);
 }
 
@@ -54,6 +55,9 @@ int link_fail(struct voxshm_link *link, const char *reason)
 
 	atomic_compare_exchange_strong(&link->failure, &none, reason);
 	set_state(link, VOXSHM_LINK_FAILED);
+	/* A cold link is looked at by nobody, and its guest need not ring again. */
+	if (link->host)
+		host_heat(link);
 	return -EBADMSG;
 }
 
@@ -65,10 +69,36 @@ int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, 
 
 static int watch_pidfd(struct voxshm_link *link);
 
+void link_ask_to_be_rung(struct voxshm_link *link, unsigned int interest)
+{
+	atomic_fetch_add_explicit(&link->arms, 1, memory_order_relaxed);
+	link->format->arm(link, interest);
+}
+
+/* What comes unasked costs this side time that others wait for; under waiters.lock. */
+static void count_knocks(struct voxshm_link *link)
+{
+	uint32_t arms = atomic_load_explicit(&link->arms, memory_order_relaxed);
+	/* Two words each time. */
+	int64_t patience = link->patience + 2ll * (arms - link->arms_counted);
+
+	if (patience > LINK_PATIENCE)
+		patience = LINK_PATIENCE;
+	patience -= link->end->knocks;
+	link->end->knocks = 0;
+	link->arms_counted = arms;
+	link->patience = (int32_t)patience;
+	if (patience < 0) {
+		link->patience = 0;
+		link_fail(link, "it rings without end");
+	}
+}
+
 static void drain(struct voxshm_link *link)
 {
 	if (link->end->ops->drain(link->end, link))
 		link_fail(link, "it sent a malformed control message");
+	count_knocks(link);
 }
 
 /* Has the peer come, or ended? Under waiters.lock. */
@@ -453,7 +483,7 @@ int voxshm_link_arm(struct voxshm_link *link, unsigned int interest)
 	set_poll_armed(link, false);
 	link_drain(link);
 	set_poll_armed(link, true);
-	link->format->arm(link, interest);
+	link_ask_to_be_rung(link, interest);
 	if ((interest & VOXSHM_READABLE) && link_ready(link, VOXSHM_READABLE))
 		ready |= VOXSHM_READABLE;
 	if ((interest & VOXSHM_WRITABLE) && link_ready(link, VOXSHM_WRITABLE))

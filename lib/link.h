@@ -16,6 +16,12 @@
 #include "shared.h"
 
 #define LINK_DEFAULT_SPIN_NS 20000u
+/*
+ * How often a peer may ring, or offer memory, without having been asked to. One
+ * of ours rings for a sleep word that was set, at most once for each; memory
+ * that it offers it speaks of, sooner or later.
+ */
+#define LINK_PATIENCE 4096
 
 /* Threads of one side that sleep on one descriptor; see wait.c. */
 struct waiters {
@@ -43,6 +49,11 @@ struct voxshm_link {
 	_Atomic int state;
 	/* 0, or why the link failed; the sentence is static. */
 	_Atomic(const char *) failure;
+
+	/* Times the sleep words were set; the rest under waiters.lock. */
+	_Atomic uint32_t arms;
+	uint32_t arms_counted;
+	int32_t patience;
 
 	/* Either thread's, off the hot path. */
 	_Atomic uint64_t doorbells_rung, sleeps;
@@ -83,7 +94,10 @@ void link_deinit(struct voxshm_link *link);
 /* The peer broke the protocol. The first reason stays. Return: -EBADMSG. */
 int link_fail(struct voxshm_link *link, const char *reason);
 
-/* The peer offered memory; from end_ops.drain(). */
+/*
+ * The peer offered memory; from end_ops.drain(). The descriptor is taken over.
+ * Return: 0; -EBADMSG; what may pass, and then the offer is made again: -ENOMEM, ...
+ */
 int link_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
 		int fd);
 
@@ -101,6 +115,9 @@ void link_update_state(struct voxshm_link *link);
 
 /* Drains, or waits until the thread that polls has done it. */
 void link_drain_wait(struct voxshm_link *link);
+
+/* Asks to be rung: sets sleep words. */
+void link_ask_to_be_rung(struct voxshm_link *link, unsigned int interest);
 
 /* Is there now what the thread waits for (VOXSHM_READABLE, VOXSHM_WRITABLE)? */
 bool link_ready(struct voxshm_link *link, unsigned int interest);

@@ -2,8 +2,10 @@
 /* memory.c - shared memory on the file backend: memfds; see memory.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "memory.h"
@@ -11,14 +13,17 @@
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22	/* since Linux 5.14 */
+#endif
 
 /*
  * A window must not be inherited: a forked child that wrote a ring would
  * corrupt its parent's link.
  */
-static int map_shared(struct memory *memory, int fd, size_t size, int protection)
+static int map_shared(struct memory *memory, int fd, size_t size, int protection, int flags)
 {
-	void *base = mmap(NULL, size, protection, MAP_SHARED | MAP_POPULATE, fd, 0);
+	void *base = mmap(NULL, size, protection, MAP_SHARED | flags, fd, 0);
 
 	if (base == MAP_FAILED)
 		return errno == EACCES ? -EBADMSG : -errno;
@@ -53,7 +58,7 @@ int memory_new(struct memory *memory, const char *name, size_t size)
 		ret = -errno;
 		goto close_fd;
 	}
-	ret = map_shared(memory, fd, size, PROT_READ | PROT_WRITE);
+	ret = map_shared(memory, fd, size, PROT_READ | PROT_WRITE, MAP_POPULATE);
 	if (ret)
 		goto close_fd;
 	return 0;
@@ -63,19 +68,45 @@ close_fd:
 	return ret;
 }
 
-int memory_map(struct memory *memory, int fd, size_t size, int protection)
+static int check_foreign(int fd, size_t size)
 {
+	struct statfs system;
 	struct stat stat;
 	int seals;
 
 	seals = fcntl(fd, F_GET_SEALS);
 	if (seals < 0 || !(seals & F_SEAL_SHRINK) || size == 0)
 		return -EBADMSG;
-	if (fstat(fd, &stat) < 0)
+	if (fstat(fd, &stat) < 0 || fstatfs(fd, &system) < 0)
 		return -errno;
-	if (stat.st_size < 0 || (uint64_t)stat.st_size < size)
+	if (system.f_type != TMPFS_MAGIC || stat.st_size < 0 || (uint64_t)stat.st_size < size)
 		return -EBADMSG;
-	return map_shared(memory, fd, size, protection);
+	return 0;
+}
+
+int memory_map(struct memory *memory, int fd, size_t size, int protection)
+{
+	int ret = check_foreign(fd, size);
+
+	return ret ? ret : map_shared(memory, fd, size, protection, MAP_POPULATE);
+}
+
+int memory_map_unread(struct memory *memory, int fd, size_t size)
+{
+	int ret = check_foreign(fd, size);
+
+	if (ret == 0)
+		ret = map_shared(memory, fd, size, PROT_READ, 0);
+	if (ret == 0)
+		memory->fd = -1;
+	return ret;
+}
+
+void memory_populate(const struct memory *memory, size_t offset, size_t size)
+{
+	size_t before = offset % (size_t)sysconf(_SC_PAGESIZE);
+
+	madvise(memory->base + offset - before, size + before, MADV_POPULATE_READ);
 }
 
 int memory_seal_writes(const struct memory *memory)

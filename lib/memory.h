@@ -30,9 +30,19 @@ int memory_new(struct memory *memory, const char *name, size_t size);
 
 /*
  * Maps memory that came from a peer; takes the descriptor over on success.
- * Return: 0, -EBADMSG (smaller than size, or not sealed), -ENOMEM, ...
+ * Return: 0, -EBADMSG (smaller than size, or not sealed, or of huge pages, which
+ * may be missing when they are touched), -ENOMEM, ...
  */
 int memory_map(struct memory *memory, int fd, size_t size, int protection);
+
+/*
+ * The same, page by page as it is read, and without a descriptor: this one stays
+ * the caller's.
+ */
+int memory_map_unread(struct memory *memory, int fd, size_t size);
+
+/* The pages of that part of it now, as far as the kernel can. */
+void memory_populate(const struct memory *memory, size_t offset, size_t size);
 
 /* From now on nobody else can get a writable mapping. Return: 0 or -errno. */
 int memory_seal_writes(const struct memory *memory);

@@ -171,7 +171,7 @@ int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)
 	if (spin(link, interest, deadline))
 		return 0;
 	wakes = shared_load_u32(&link->waiters.wakes);
-	link->format->arm(link, interest);
+	link_ask_to_be_rung(link, interest);
 	if (!link_ready(link, interest)) {
 		ret = sleep_for_news(link, wakes, deadline);
 		slept = true;

@@ -130,7 +130,9 @@ static bool disarm(struct voxshm_link *link, unsigned int interest)
 static int object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
 		  int fd)
 {
-	return native_received_offer(&native_link(link)->received, map_id, generation, size, fd);
+	int ret = native_received_offer(&native_link(link)->received, map_id, generation, size, fd);
+
+	return ret == -EBADMSG ? link_fail(link, MAPPING_NOT_AS_SAID) : ret;
 }
 
 const struct format native_format = {

@@ -168,7 +168,7 @@ int native_received_init(struct native_received_table *received,
 	}
 	for (i = 0; i < received->count; i++) {
 		received->table[i].memory = MEMORY_NONE;
-		received->offers[i].fd = -1;
+		received->offers[i].memory = MEMORY_NONE;
 	}
 	return 0;
 }
@@ -181,8 +181,7 @@ void native_received_deinit(struct native_received_table *received)
 		return;
 	for (i = 0; i < received->count; i++) {
 		memory_free(&received->table[i].memory);
-		if (received->offers[i].fd >= 0)
-			close(received->offers[i].fd);
+		memory_free(&received->offers[i].memory);
 	}
 	free(received->table);
 	free(received->offers);
@@ -192,39 +191,30 @@ void native_received_deinit(struct native_received_table *received)
 int native_received_offer(struct native_received_table *received, uint32_t map_id,
 			  uint32_t generation, uint64_t size, int fd)
 {
-	struct native_offer *offer;
+	struct memory memory;
+	int ret = -EBADMSG;
 
-	if (map_id >= received->count || size == 0 ||
-	    size > align_up(received->max_size, NATIVE_MAPPING_GRAIN)) {
-		close(fd);
-		return -EBADMSG;
-	}
-	offer = &received->offers[map_id];
-	if (offer->fd >= 0)
-		close(offer->fd);
-	*offer = (struct native_offer){ .generation = generation, .size = size, .fd = fd };
+	if (map_id < received->count && size <= align_up(received->max_size, NATIVE_MAPPING_GRAIN))
+		ret = memory_map_unread(&memory, fd, size);
+	close(fd);
+	if (ret)
+		return ret;
+	memory_free(&received->offers[map_id].memory);
+	received->offers[map_id] = (struct native_offer){ generation, memory };
 	return 0;
 }
 
 struct native_offer native_received_take(struct native_received_table *received, uint32_t map_id,
 					 uint32_t generation)
 {
-	struct native_offer offer = { .fd = -1 };
+	struct native_offer offer = { .memory = MEMORY_NONE };
 
-	if (received->offers[map_id].fd < 0 || received->offers[map_id].generation != generation)
+	if (!received->offers[map_id].memory.base ||
+	    received->offers[map_id].generation != generation)
 		return offer;
 	offer = received->offers[map_id];
-	received->offers[map_id].fd = -1;
+	received->offers[map_id].memory = MEMORY_NONE;
 	return offer;
-}
-
-void native_received_put_back(struct native_received_table *received, uint32_t map_id,
-			      const struct native_offer *offer)
-{
-	if (received->offers[map_id].fd < 0)
-		received->offers[map_id] = *offer;
-	else
-		close(offer->fd);
 }
 
 bool native_received_has(const struct native_received_table *received, uint32_t map_id,
@@ -235,23 +225,17 @@ bool native_received_has(const struct native_received_table *received, uint32_t 
 }
 
 int native_received_map(struct native_received_table *received, uint32_t map_id,
-			const struct native_offer *offer)
+			struct native_offer *offer)
 {
 	struct native_received *mapping = &received->table[map_id];
-	struct memory memory = MEMORY_NONE;
-	int ret = -EBADMSG;
 
-	if (!mapping->borrowed)
-		ret = memory_map(&memory, offer->fd, offer->size, PROT_READ);
-	if (ret && ret != -EBADMSG)
-		return ret;
-	/* Only the pages are needed from here on. */
-	close(offer->fd);
-	if (ret)
-		return ret;
-	memory.fd = -1;
+	if (mapping->borrowed) {
+		memory_free(&offer->memory);
+		return -EBADMSG;
+	}
 	memory_free(&mapping->memory);
-	mapping->memory = memory;
+	mapping->memory = offer->memory;
+	mapping->unread = true;
 	mapping->generation = offer->generation;
 	return 0;
 }
@@ -292,6 +276,10 @@ const uint8_t *native_received_borrow(struct native_received_table *received,
 	if (mapping->borrowed || ref->offset > mapping->memory.size ||
 	    ref->length > mapping->memory.size - ref->offset)
 		return NULL;
+	/* No more than the message has: the peer may have left it to us to find pages. */
+	if (mapping->unread)
+		memory_populate(&mapping->memory, ref->offset, ref->length);
+	mapping->unread = false;
 	mapping->borrowed = true;
 	*number = mapping->released;
 	return mapping->memory.base + ref->offset;

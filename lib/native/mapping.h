@@ -37,6 +37,8 @@ struct native_mappings {
 	struct native_mapping *table;
 };
 
+#define MAPPING_NOT_AS_SAID "it offered a mapping that is not what it said"
+
 /* Payload mappings are made in multiples of this. */
 #define NATIVE_MAPPING_GRAIN (1u << 20)
 
@@ -83,18 +85,20 @@ static inline void native_mapping_unalloc(struct native_mappings *mappings, uint
 /*
  * The receiver's side. An offer may be taken from the socket by either thread
  * of the link, so it waits in a place of its own, under the link's lock, until
- * the receiving thread meets a frame that speaks of it.
+ * the receiving thread meets a frame that speaks of it. It waits mapped, and not
+ * yet read: descriptors are few, and those of a peer that offers and sends no
+ * frame would be missing elsewhere.
  */
 struct native_offer {
 	uint32_t generation;
-	uint64_t size;
-	int fd;			/* -1: none */
+	struct memory memory;	/* MEMORY_NONE: none */
 };
 
 struct native_received {
 	struct memory memory;
 	uint32_t generation;
 	bool borrowed;		/* by one view: it is sent again only when idle */
+	bool unread;		/* its pages were not asked for yet */
 	uint32_t released;	/* private copy of the shared count */
 };
 
@@ -113,14 +117,15 @@ void native_received_deinit(struct native_received_table *received);
 
 /*
  * Under the link's lock: the peer offers memory; the descriptor is taken over
- * in any case. Return: 0 or -EBADMSG.
+ * in any case. Return: 0; -EBADMSG (not what was said, or it could shrink); what
+ * may pass: -ENOMEM, ...
  */
 int native_received_offer(struct native_received_table *received, uint32_t map_id,
 			  uint32_t generation, uint64_t size, int fd);
 
 /*
  * Under the link's lock: takes the offer out, if there is one of that
- * generation; its descriptor is -1 otherwise.
+ * generation; its memory is MEMORY_NONE otherwise.
  */
 struct native_offer native_received_take(struct native_received_table *received, uint32_t map_id,
 					 uint32_t generation);
@@ -137,18 +142,12 @@ bool native_received_has(const struct native_received_table *received, uint32_t 
 int native_received_find(struct native_received_table *received, struct end *end,
 			 const struct mapping_ref *ref);
 
-/* Under the link's lock: it could not be mapped now; a newer offer goes first. */
-void native_received_put_back(struct native_received_table *received, uint32_t map_id,
-			      const struct native_offer *offer);
-
 /*
- * Maps what was offered. The descriptor is taken over, but for an error that
- * may pass.
- * Return: 0, -EBADMSG (borrowed still, or memory that is not what was said), or
- * what may pass: -ENOMEM, ...
+ * What was offered takes the place of what was there before; it is taken over in
+ * any case. Return: 0, or -EBADMSG (that is borrowed still).
  */
 int native_received_map(struct native_received_table *received, uint32_t map_id,
-			const struct native_offer *offer);
+			struct native_offer *offer);
 
 /*
  * Borrows a mapping that is there. *number is for the release.

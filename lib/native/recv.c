@@ -116,39 +116,51 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
 	return 0;
 }
 
-static struct native_offer take_offer(struct native_link *native, const struct mapping_ref *ref)
+/* More than a socket has room for offers, at the least that a drain takes. */
+#define DRAINS_FOR_OFFER 1024
+
+/*
+ * Return: 0; -ENOENT (it has not come), -EAGAIN (nor all that has), or why it
+ * could not be taken.
+ */
+static int take_offer(struct native_link *native, const struct mapping_ref *ref,
+		      struct native_offer *offer)
 {
 	struct waiters *waiters = &native->link.waiters;
-	struct native_offer offer;
+	int ret = 0;
 
 	pthread_mutex_lock(&waiters->lock);
-	offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
+	*offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
+	if (offer->memory.base)
+		native->link.patience += END_KNOCKS_OF_OFFER;
+	else if (native->link.end->shortage)
+		ret = native->link.end->shortage;
+	else
+		ret = native->link.end->more ? -EAGAIN : -ENOENT;
 	pthread_mutex_unlock(&waiters->lock);
-	return offer;
+	return ret;
 }
 
 /* The peer offered it before it committed the frame: it has come already. */
 static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 {
 	struct voxshm_link *link = &native->link;
-	struct native_offer offer = take_offer(native, ref);
-	int ret;
+	struct native_offer offer;
+	int ret = take_offer(native, ref, &offer), drains = 0;
 
-	if (offer.fd < 0) {
+	while (ret && drains++ < DRAINS_FOR_OFFER) {
 		link_drain_wait(link);
-		offer = take_offer(native, ref);
+		ret = take_offer(native, ref, &offer);
+		if (ret != -EAGAIN)
+			break;
 	}
-	if (offer.fd < 0)
+	if (ret == -ENOENT || ret == -EAGAIN)
 		return link_fail(link, "it referred to a mapping that it never offered");
-	ret = native_received_map(&native->received, ref->map_id, &offer);
-	if (ret == -EBADMSG)
-		return link_fail(link, "it offered a mapping that is not what it said");
-	if (ret) {
-		pthread_mutex_lock(&link->waiters.lock);
-		native_received_put_back(&native->received, ref->map_id, &offer);
-		pthread_mutex_unlock(&link->waiters.lock);
-	}
-	return ret;
+	if (ret)
+		return ret;
+	if (native_received_map(&native->received, ref->map_id, &offer))
+		return link_fail(link, "it replaced a mapping that is still in use");
+	return 0;
 }
 
 /* Sees to it that the frame's mapping is mapped. */

@@ -12,8 +12,12 @@
 #include "link.h"
 #include "vox/doorbell.h"
 
-#define READS_PER_DRAIN 16
-#define OFFERS_PER_DRAIN 64
+/* More rings of one byte than the socket holds. */
+#define READS_PER_DRAIN 2
+#define BYTES_PER_READ 256
+/* Each costs about as much as 16 rings. */
+#define OFFERS_PER_DRAIN 4
+#define OFFERS_AT_MOST 64
 
 /* What is sent with each memory. */
 struct control_message {
@@ -48,7 +52,7 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 	} control;
-	char bytes[256];
+	char bytes[BYTES_PER_READ];
 	int reads, rung = 0;
 
 	for (reads = 0; reads < READS_PER_DRAIN; reads++) {
@@ -69,7 +73,7 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 			break;
 		if (size <= 0)
 			return -EPIPE;
-		rung = 1;
+		rung += (int)size;
 		if (ringer)
 			find_credentials(&header, ringer);
 	}
@@ -151,7 +155,11 @@ bool vox_end_can_offer(const struct vox_end *end)
 	return poll(&pollfd, 1, 0) > 0;
 }
 
-/* The descriptors of a message; all but one alone are a fault, and closed. */
+/*
+ * The descriptors of a message; all but one alone are a fault, and closed.
+ * Return: -EMFILE when there may be one, and this process has no number for it;
+ * -EBADMSG.
+ */
 static int take_fd(struct msghdr *header)
 {
 	struct cmsghdr *cmsg;
@@ -169,14 +177,19 @@ static int take_fd(struct msghdr *header)
 			fd = next;
 		}
 	}
+	if (taken == 0 && (header->msg_flags & MSG_CTRUNC))
+		return -EMFILE;
 	if (fd >= 0 && (taken != 1 || (header->msg_flags & MSG_CTRUNC))) {
 		close(fd);
 		fd = -1;
 	}
-	return fd;
+	return fd < 0 ? -EBADMSG : fd;
 }
 
-/* Return: 1 when there may be more, 0 when not, -EBADMSG. */
+/*
+ * Looks at an offer first, with a descriptor of its own, because what cannot be
+ * taken now must not be lost. Return: 1 when there may be more, 0 when not, -EBADMSG.
+ */
 static int drain_offer(struct vox_end *end, struct voxshm_link *link)
 {
 	union {
@@ -191,30 +204,53 @@ static int drain_offer(struct vox_end *end, struct voxshm_link *link)
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
-	ssize_t size = recvmsg(end->control, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	int fd;
+	ssize_t size = recvmsg(end->control, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	int fd, ret;
 
 	/* This socket shows no hang-up; the doorbell does. What was sent before is still there. */
 	if (size < 0)
 		return errno == ECONNRESET;
 	fd = take_fd(&header);
-	if (fd < 0)
+	if (fd == -EBADMSG)
 		return -EBADMSG;
 	if (size != sizeof(message) || (header.msg_flags & MSG_TRUNC)) {
-		close(fd);
+		if (fd >= 0)
+			close(fd);
 		return -EBADMSG;
 	}
-	return link_object(link, message.map_id, message.generation, message.size, fd) < 0 ?
-		-EBADMSG : 1;
+	ret = fd < 0 ? fd : link_object(link, message.map_id, message.generation, message.size, fd);
+	if (ret == -EBADMSG)
+		return -EBADMSG;
+	if (ret) {
+		end->end.shortage = ret;
+		return 0;
+	}
+	(void)!recv(end->control, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
+	return 1;
+}
+
+static int take_offers(struct vox_end *end, struct voxshm_link *link, int most)
+{
+	int offers, ret = 1;
+
+	end->end.shortage = 0;
+	/* How an offer is filed depends on whose it is; until that is known it waits. */
+	if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
+		vox_end_learn_kind(end);
+	if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
+		return 0;
+	for (offers = 0; offers < most && ret > 0; offers++) {
+		ret = drain_offer(end, link);
+		if (ret > 0)
+			end->end.knocks += END_KNOCKS_OF_OFFER;
+	}
+	end->end.more = ret > 0;
+	return ret < 0 ? ret : 0;
 }
 
 int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
 {
-	int offers, ret = 1;
-
-	for (offers = 0; offers < OFFERS_PER_DRAIN && ret > 0; offers++)
-		ret = drain_offer(end, link);
-	return ret < 0 ? ret : 0;
+	return take_offers(end, link, OFFERS_AT_MOST);
 }
 
 /* Who has come and gone ----------------------------------------------------------------- */
@@ -224,24 +260,28 @@ static uint64_t peer_word_now(const struct vox_end *end)
 	return shared_load_u64(&vox_peer(end->segment, end->peer_id)->state_epoch);
 }
 
-static bool learn_kind(struct vox_end *end, uint64_t word, bool rung)
+/* One of ours says so before it says that it has come, and it may have left again. */
+static bool learn_kind(struct vox_end *end, uint64_t word)
 {
-	if (peer_word_state(word) != PEER_ATTACHED || peer_word_epoch(word) != end->epoch)
+	uint32_t state = peer_word_state(word);
+	int kind, unknown = VOX_PEER_UNKNOWN;
+
+	if ((state != PEER_ATTACHED && state != PEER_GOODBYE) ||
+	    peer_word_epoch(word) != end->epoch)
 		return false;
-	if (!vox_peer_is_plain(end->segment, end->peer_id))
-		end->kind = VOX_PEER_OURS;
-	else if (rung)
-		end->kind = VOX_PEER_PLAIN;
-	return end->kind == VOX_PEER_OURS;
+	kind = vox_peer_is_plain(end->segment, end->peer_id) ? VOX_PEER_PLAIN : VOX_PEER_OURS;
+	/* Once: a guest that says now this, now that is what both our threads took it for. */
+	atomic_compare_exchange_strong(&end->kind, &unknown, kind);
+	return vox_end_kind(end) == VOX_PEER_OURS;
 }
 
-bool vox_end_learn_kind(struct vox_end *end, bool rung)
+bool vox_end_learn_kind(struct vox_end *end)
 {
 	shared_look_again();
-	return learn_kind(end, peer_word_now(end), rung);
+	return learn_kind(end, peer_word_now(end));
 }
 
-static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ringer)
+static void look_at_guest(struct vox_end *end, const struct ucred *ringer)
 {
 	uint64_t word = peer_word_now(end);
 	uint32_t state = peer_word_state(word);
@@ -251,7 +291,7 @@ static void look_at_guest(struct vox_end *end, bool rung, const struct ucred *ri
 		return;
 	if (state == PEER_ATTACHED) {
 		if (vox_end_kind(end) == VOX_PEER_UNKNOWN)
-			learn_kind(end, word, rung);
+			learn_kind(end, word);
 		/* Who rings once the guest has come is the guest. One of ours does it at once. */
 		if (!end->end.child && end->end.pid == 0 && ringer->pid > 0)
 			end_set_peer(&end->end, ringer->pid, ringer->uid, ringer->gid);
@@ -285,11 +325,14 @@ static int drain(struct end *end, struct voxshm_link *link)
 	rung = vox_doorbell_drain(vox->doorbell, vox->is_host ? &ringer : NULL);
 	if (rung < 0)
 		end->hangup = true;
-	ret = vox_end_take_offers(vox, link);
+	ret = take_offers(vox, link, OFFERS_PER_DRAIN);
 	if (vox->is_host)
-		look_at_guest(vox, rung > 0, &ringer);
+		look_at_guest(vox, &ringer);
 	else
 		look_at_host(vox);
+	/* vox-shm knows no sleep words: it rings for everything. */
+	if (rung > 0 && vox_end_kind(vox) != VOX_PEER_PLAIN)
+		end->knocks += (uint32_t)rung;
 	return ret;
 }
 

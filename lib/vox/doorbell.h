@@ -25,7 +25,7 @@
 
 /* What the peer speaks, as far as this end knows. */
 enum vox_peer_kind {
-	VOX_PEER_UNKNOWN,	/* nobody has come, or not rung yet */
+	VOX_PEER_UNKNOWN,	/* nobody has come yet */
 	VOX_PEER_OURS,		/* knows sleep words and link block */
 	VOX_PEER_PLAIN,		/* vox-shm: rung for everything */
 };
@@ -82,10 +82,10 @@ void vox_end_set_timer(struct vox_end *end, int64_t nanoseconds);
 bool vox_end_take_timer(struct vox_end *end);
 
 /*
- * Host, while the kind is unknown: looks whether the guest has introduced
- * itself. `rung`: it has rung, which ours does after that. Return: is it ours?
+ * Host, while the kind is unknown: looks whether the guest has come, and has
+ * introduced itself. Return: is it ours?
  */
-bool vox_end_learn_kind(struct vox_end *end, bool rung);
+bool vox_end_learn_kind(struct vox_end *end);
 
 /*
  * Takes the memory that has come, and leaves the doorbell alone: another
@@ -99,7 +99,7 @@ bool vox_end_can_offer(const struct vox_end *end);
 /*
  * Takes the bytes out of a doorbell; ringer, if not NULL, is filled with who
  * sent the last of them, where the socket tells (pid 0: nobody).
- * Return: 1 (some came), 0, -EPIPE (hang-up).
+ * Return: how many it took, 0, -EPIPE (hang-up).
  */
 int vox_doorbell_drain(int doorbell, struct ucred *ringer);
 

@@ -87,10 +87,9 @@ static bool bury(struct voxshm_host *host, uint32_t peer_id, uint32_t epoch, str
 
 static bool is_hung_up(const struct vox_departed *departed)
 {
-	struct pollfd pollfd = { .fd = departed->doorbell };
+	struct pollfd pollfd = { .fd = departed->doorbell, .events = POLLRDHUP };
 
-	return departed->on_device ? poll(&pollfd, 1, 0) > 0 :
-				     vox_doorbell_drain(departed->doorbell, NULL) < 0;
+	return poll(&pollfd, 1, 0) > 0;
 }
 
 static bool is_gone(const struct vox_departed *departed)
@@ -142,9 +141,10 @@ void vox_host_try_bury(struct vox_link *vox)
 	pthread_mutex_unlock(&host->burial);
 }
 
-static int copy_fd(struct voxshm_host *host, int fd, struct vox_departed *departed)
+static int copy_fd(struct voxshm_host *host, int fd, uint32_t events,
+		   struct vox_departed *departed)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = departed };
+	struct epoll_event event = { .events = events, .data.ptr = departed };
 	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
 	if (copy >= 0 && epoll_ctl(vox_host(host)->epoll_fd, EPOLL_CTL_ADD, copy, &event) < 0) {
@@ -165,10 +165,10 @@ static void wait_for_departure(struct voxshm_host *host, struct vox_link *vox)
 	departed->link = vox;
 	departed->peer_id = vox->link.peer_id;
 	departed->epoch = vox->link.epoch;
-	departed->on_device = carrier != NULL;
+	/* Its rings are nothing to us any more. */
 	departed->doorbell = copy_fd(host, carrier ? device_end_fd(carrier) : vox->end->doorbell,
-				     departed);
-	departed->pidfd = copy_fd(host, vox->link.end->pidfd, departed);
+				     EPOLLRDHUP, departed);
+	departed->pidfd = copy_fd(host, vox->link.end->pidfd, EPOLLIN, departed);
 	departed->next = vox_host(host)->departed;
 	vox_host(host)->departed = departed;
 	vox->departed = departed;

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* vox/mapping.c - see mapping.h. */
+#include <linux/magic.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "vox/mapping.h"
+
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546
+#endif
 
 /* What native/mapping.c asks of a geometry: the tables, seen from the segment's start. */
 static struct native_geometry tables(const struct voxshm_segment *segment, uint32_t peer)
@@ -94,14 +99,24 @@ int vox_received_init(struct vox_received *received, const struct voxshm_segment
 		      uint32_t peer, enum vox_side sender)
 {
 	struct native_geometry geometry;
+	int ret;
 
-	*received = (struct vox_received){ .room = 0 };
+	*received = (struct vox_received){
+		.most_plain = vox_is_plain(segment) ? VOX_DEFAULT_MAPPINGS :
+						      segment->geometry.max_mappings,
+	};
+	received->plain = calloc(received->most_plain, sizeof(*received->plain));
+	if (!received->plain)
+		return -ENOMEM;
 	if (vox_is_plain(segment))
 		return 0;
 	geometry = tables(segment, peer);
-	return native_received_init(&received->ours, &geometry,
-				    sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
-				    segment->file.base);
+	ret = native_received_init(&received->ours, &geometry,
+				   sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
+				   segment->file.base);
+	if (ret)
+		vox_received_deinit(received);
+	return ret;
 }
 
 void vox_received_deinit(struct vox_received *received)
@@ -109,28 +124,29 @@ void vox_received_deinit(struct vox_received *received)
 	uint32_t i;
 
 	for (i = 0; i < received->num_plain; i++)
-		memory_free(&received->plain[i].memory);
+		close(received->plain[i].fd);
 	free(received->plain);
 	received->plain = NULL;
 	received->num_plain = 0;
+	while (received->copies)
+		vox_plain_release(received, received->copies->number);
 	native_received_deinit(&received->ours);
 }
 
-/* vox-shm's memory is an unlinked file, sealed against nothing. */
-static int map_unsealed(struct memory *memory, int fd, uint64_t size)
+/*
+ * vox-shm's memory is an unlinked file of any file system but one on which its
+ * sender could keep a reader waiting for ever.
+ */
+static int check_file(int fd, uint64_t size)
 {
+	struct statfs system;
 	struct stat status;
-	void *base;
 
-	if (fstat(fd, &status) < 0)
+	if (fstat(fd, &status) < 0 || fstatfs(fd, &system) < 0)
 		return -errno;
-	if (!S_ISREG(status.st_mode) || size == 0 || size > SIZE_MAX ||
+	if (!S_ISREG(status.st_mode) || system.f_type == FUSE_SUPER_MAGIC || size == 0 ||
 	    status.st_size < 0 || (uint64_t)status.st_size < size)
 		return -EBADMSG;
-	base = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-	if (base == MAP_FAILED)
-		return -errno;
-	*memory = (struct memory){ .base = base, .size = size, .fd = -1 };
 	return 0;
 }
 
@@ -147,52 +163,147 @@ static struct vox_plain_mapping *find_plain(const struct vox_received *received,
 	return NULL;
 }
 
+static void drop_plain(struct vox_received *received, struct vox_plain_mapping *mapping)
+{
+	close(mapping->fd);
+	*mapping = received->plain[--received->num_plain];
+}
+
+static uint64_t unused(const struct vox_plain_mapping *mapping)
+{
+	return mapping->size - mapping->used;
+}
+
+/*
+ * vox-shm takes a payload's place from memory that still has enough, so the one
+ * with least is the likeliest that no frame will speak of again.
+ */
+static struct vox_plain_mapping *least_useful(const struct vox_received *received)
+{
+	struct vox_plain_mapping *least = NULL;
+	uint32_t i;
+
+	for (i = 0; i < received->num_plain; i++) {
+		struct vox_plain_mapping *mapping = &received->plain[i];
+
+		if (mapping->used && !mapping->read && (!least || unused(mapping) < unused(least)))
+			least = mapping;
+	}
+	return least;
+}
+
 static int make_room(struct vox_received *received)
 {
-	uint32_t room = received->room ? 2 * received->room : 16;
-	struct vox_plain_mapping *plain;
+	struct vox_plain_mapping *least;
 
-	if (received->num_plain < received->room)
+	if (received->num_plain < received->most_plain)
 		return 0;
-	if (room > VOX_MAX_PLAIN_MAPPINGS)
-		return -ENOMEM;
-	plain = realloc(received->plain, room * sizeof(*plain));
-	if (!plain)
-		return -ENOMEM;
-	received->plain = plain;
-	received->room = room;
+	least = least_useful(received);
+	if (!least)
+		return -ENOBUFS;
+	drop_plain(received, least);
+	received->evicted = true;
 	return 0;
 }
 
 int vox_plain_received(struct vox_received *received, uint32_t map_id, uint32_t generation,
 		       uint64_t size, int fd)
 {
-	struct memory memory;
 	int ret;
 
 	/* Said twice: the first counts, as it does for vox-shm. */
 	ret = find_plain(received, map_id, generation) ? -EEXIST : make_room(received);
 	if (!ret)
-		ret = map_unsealed(&memory, fd, size);
-	close(fd);
-	if (ret)
+		ret = check_file(fd, size);
+	if (ret) {
+		close(fd);
 		return ret == -EEXIST ? 0 : ret;
+	}
 	received->plain[received->num_plain++] = (struct vox_plain_mapping){
 		.map_id = map_id,
 		.generation = generation,
-		.memory = memory,
+		.size = size,
+		.fd = fd,
 	};
 	return 0;
 }
 
-const uint8_t *vox_plain_resolve(const struct vox_received *received,
-				 const struct vox_mapping_ref *ref)
+int vox_plain_begin(struct vox_received *received, const struct vox_mapping_ref *ref)
 {
-	const struct vox_plain_mapping *mapping =
-		find_plain(received, ref->map_id, ref->generation);
+	struct vox_plain_mapping *mapping = find_plain(received, ref->map_id, ref->generation);
 
-	if (!mapping || ref->offset > mapping->memory.size ||
-	    ref->length > mapping->memory.size - ref->offset)
-		return NULL;
-	return mapping->memory.base + ref->offset;
+	if (!mapping)
+		return -ENOENT;
+	if (ref->offset > mapping->size || ref->length > mapping->size - ref->offset)
+		return -EBADMSG;
+	mapping->read = true;
+	return mapping->fd;
+}
+
+/* vox-shm gives each byte to one payload: when all were, there is nothing more to read. */
+void vox_plain_end(struct vox_received *received, const struct vox_mapping_ref *ref, bool taken)
+{
+	struct vox_plain_mapping *mapping = find_plain(received, ref->map_id, ref->generation);
+
+	mapping->read = false;
+	if (!taken)
+		return;
+	mapping->used += ref->length;
+	if (mapping->used >= mapping->size)
+		drop_plain(received, mapping);
+}
+
+/* Return: 0, -EBADMSG (the file ends before), ... */
+static int read_all(int fd, uint8_t *bytes, size_t size, uint64_t offset)
+{
+	ssize_t count;
+
+	while (size > 0) {
+		count = pread(fd, bytes, size, (off_t)offset);
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count < 0)
+			return errno == ENOMEM ? -ENOMEM : -EBADMSG;
+		if (count == 0)
+			return -EBADMSG;
+		bytes += count;
+		size -= (size_t)count;
+		offset += (uint64_t)count;
+	}
+	return 0;
+}
+
+int vox_plain_copy(struct vox_received *received, int fd, const struct vox_mapping_ref *ref,
+		   struct vox_plain_copy **out)
+{
+	struct vox_plain_copy *copy = malloc(sizeof(*copy) + ref->length);
+	int ret;
+
+	if (!copy)
+		return -ENOMEM;
+	ret = read_all(fd, copy->bytes, ref->length, ref->offset);
+	if (ret) {
+		free(copy);
+		return ret;
+	}
+	copy->number = ++received->last_copy;
+	copy->size = ref->length;
+	copy->next = received->copies;
+	received->copies = copy;
+	*out = copy;
+	return 0;
+}
+
+int vox_plain_release(struct vox_received *received, uint64_t number)
+{
+	struct vox_plain_copy **place = &received->copies, *copy;
+
+	while (*place && (*place)->number != number)
+		place = &(*place)->next;
+	copy = *place;
+	if (!copy)
+		return -EINVAL;
+	*place = copy->next;
+	free(copy);
+	return 0;
 }

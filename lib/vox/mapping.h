@@ -5,7 +5,9 @@
  * Between two of ours a mapping is counted and used again exactly as in the
  * native format, with the tables of the link block (native/mapping.h). A plain
  * vox-shm peer tells nobody what it released: to it each payload goes in
- * memory of its own, and memory from it is kept until the link ends.
+ * memory of its own. It seals nothing, so memory from it is never mapped: it
+ * could be truncated under a reader (SIGBUS). What a frame speaks of is read
+ * out of the file into private memory, which is the view until its release.
  *
  * The numbers that a plain peer is told begin where ours end, so that a host
  * that does not know yet who its guest is may begin with ours.
@@ -15,9 +17,6 @@
 
 #include "native/mapping.h"
 #include "vox/segment.h"
-
-/* More than a plain peer can fill with 1 MiB each in 4 TiB. */
-#define VOX_MAX_PLAIN_MAPPINGS (1u << 22)
 
 /* The sending thread's. */
 struct vox_mappings {
@@ -35,7 +34,18 @@ struct vox_plain_loan {
 struct vox_plain_mapping {
 	uint32_t map_id;
 	uint32_t generation;
-	struct memory memory;
+	uint64_t size;
+	uint64_t used;		/* bytes that frames have spoken of */
+	int fd;
+	bool read;		/* by the receiving thread now */
+};
+
+/* A payload that was read out of such memory. */
+struct vox_plain_copy {
+	struct vox_plain_copy *next;
+	uint64_t number;
+	size_t size;
+	uint8_t bytes[];
 };
 
 /* The receiving thread's; what is plain under waiters.lock. */
@@ -43,7 +53,10 @@ struct vox_received {
 	struct native_received_table ours;
 	struct vox_plain_mapping *plain;
 	uint32_t num_plain;
-	uint32_t room;
+	uint32_t most_plain;		/* each takes a descriptor */
+	bool evicted;			/* one that was not used up made room */
+	struct vox_plain_copy *copies;	/* not released yet; the receiving thread's alone */
+	uint64_t last_copy;
 };
 
 /* Return: 0 or -ENOMEM. */
@@ -64,12 +77,29 @@ void vox_received_deinit(struct vox_received *received);
 
 /*
  * Under waiters.lock: memory from a plain peer; the descriptor is taken over
- * in any case. Return: 0, -EBADMSG (not what was said), -ENOMEM, ...
+ * in any case. Return: 0; -EBADMSG (not what was said); -ENOBUFS (max_mappings
+ * of them wait already for a frame that speaks of them), ...
  */
 int vox_plain_received(struct vox_received *received, uint32_t map_id, uint32_t generation,
 		       uint64_t size, int fd);
-/* Under waiters.lock: the payload, or NULL when no such bytes were given. */
-const uint8_t *vox_plain_resolve(const struct vox_received *received,
-				 const struct vox_mapping_ref *ref);
+
+/*
+ * Under waiters.lock: the file with the payload, which stays open until
+ * vox_plain_end(). Return: its descriptor, -ENOENT (no such memory was given),
+ * -EBADMSG (it is not so large).
+ */
+int vox_plain_begin(struct vox_received *received, const struct vox_mapping_ref *ref);
+/* Under waiters.lock. `taken`: the payload will not be asked for again. */
+void vox_plain_end(struct vox_received *received, const struct vox_mapping_ref *ref, bool taken);
+
+/*
+ * Between the two, without the lock: reads the payload. *copy is the
+ * receiver's until vox_plain_release(). Return: 0, -EBADMSG (the file has
+ * become shorter), -ENOMEM, ...
+ */
+int vox_plain_copy(struct vox_received *received, int fd, const struct vox_mapping_ref *ref,
+		   struct vox_plain_copy **copy);
+/* Return: 0, or -EINVAL when there is no copy of that number. */
+int vox_plain_release(struct vox_received *received, uint64_t number);
 
 #endif

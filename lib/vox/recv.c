@@ -13,6 +13,7 @@ enum view_kind {
 	VIEW_INLINE,		/* entry's number above; token: position, entry size */
 	VIEW_SLOT,		/* class, extent above; token: slot, generation */
 	VIEW_MAPPING,		/* token: map id, number of the borrow */
+	VIEW_COPY,		/* token: number of the copy */
 	VIEW_PRIVATE,		/* nothing to give back: memory of the link's own */
 };
 
@@ -106,10 +107,10 @@ static int release_slot(struct vox_link *vox, const struct voxshm_view *view)
 
 /* Mappings ---------------------------------------------------------------------------------- */
 
-/* Memory that a peer of ours gives under one of our numbers. */
-static bool is_counted(const struct vox_link *vox, uint32_t map_id)
+/* A peer of ours gives memory under our numbers alone, and seals it. */
+static bool is_counted(const struct vox_link *vox)
 {
-	return vox_end_kind(vox->end) != VOX_PEER_PLAIN && map_id < vox->received.ours.count;
+	return vox_end_kind(vox->end) != VOX_PEER_PLAIN;
 }
 
 int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
@@ -117,34 +118,44 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 {
 	struct vox_link *vox = vox_link(link);
 
-	if (is_counted(vox, map_id))
-		return native_received_offer(&vox->received.ours, map_id, generation, size, fd);
-	return vox_plain_received(&vox->received, map_id, generation, size, fd);
+	int ret;
+
+	if (is_counted(vox))
+		ret = native_received_offer(&vox->received.ours, map_id, generation, size, fd);
+	else
+		ret = vox_plain_received(&vox->received, map_id, generation, size, fd);
+	return ret == -EBADMSG ? link_fail(link, MAPPING_NOT_AS_SAID) : ret;
 }
+
+/* So often all that is taken at once is more than the socket holds. */
+#define TAKES_FOR_OFFER 16
 
 /* The peer offered it before it committed the frame: it has come already. */
 static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 {
 	struct voxshm_link *link = &vox->link;
-	struct native_offer offer = { .fd = -1 };
-	int ret;
+	struct native_offer offer = { .memory = MEMORY_NONE };
+	int ret, takes = 0;
 
 	pthread_mutex_lock(&link->waiters.lock);
-	ret = vox_end_take_offers(vox->end, link);
-	if (ret == 0)
-		offer = native_received_take(&vox->received.ours, ref->map_id, ref->generation);
+	do {
+		ret = vox_end_take_offers(vox->end, link);
+		if (ret == 0)
+			offer = native_received_take(&vox->received.ours, ref->map_id,
+						     ref->generation);
+	} while (ret == 0 && !offer.memory.base && vox->end->end.more && ++takes < TAKES_FOR_OFFER);
+	if (offer.memory.base)
+		link->patience += END_KNOCKS_OF_OFFER;
+	if (ret == 0 && !offer.memory.base)
+		ret = vox->end->end.shortage;
 	pthread_mutex_unlock(&link->waiters.lock);
-	if (offer.fd < 0)
+	if (ret && ret != -EBADMSG)
+		return ret;
+	if (!offer.memory.base)
 		return link_fail(link, "it referred to a mapping that it never offered");
-	ret = native_received_map(&vox->received.ours, ref->map_id, &offer);
-	if (ret == -EBADMSG)
-		return link_fail(link, "it offered a mapping that is not what it said");
-	if (ret) {
-		pthread_mutex_lock(&link->waiters.lock);
-		native_received_put_back(&vox->received.ours, ref->map_id, &offer);
-		pthread_mutex_unlock(&link->waiters.lock);
-	}
-	return ret;
+	if (native_received_map(&vox->received.ours, ref->map_id, &offer))
+		return link_fail(link, "it replaced a mapping that is still in use");
+	return 0;
 }
 
 /* Sees to it that the frame's mapping is mapped. */
@@ -177,6 +188,8 @@ static int recv_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	uint32_t number;
 	int ret;
 
+	if (ref->map_id >= vox->received.ours.count)
+		return link_fail(&vox->link, "it referred to a mapping that cannot be");
 	ret = find_counted(vox, ref, &borrowed);
 	if (ret)
 		return ret;
@@ -188,23 +201,46 @@ static int recv_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	return 0;
 }
 
+static int copy_plain(struct vox_link *vox, const struct vox_mapping_ref *ref,
+		      struct vox_plain_copy **copy)
+{
+	struct voxshm_link *link = &vox->link;
+	int fd, ret = 0, shortage = 0;
+	bool too_many;
+
+	pthread_mutex_lock(&link->waiters.lock);
+	fd = vox_plain_begin(&vox->received, ref);
+	if (fd == -ENOENT) {
+		ret = vox_end_take_offers(vox->end, link);
+		shortage = vox->end->end.shortage;
+		fd = vox_plain_begin(&vox->received, ref);
+	}
+	too_many = shortage == -ENOBUFS || vox->received.evicted;
+	pthread_mutex_unlock(&link->waiters.lock);
+	if (fd == -ENOENT && ret == 0 && too_many)
+		return link_fail(link, "it offered more mappings at once than max_mappings");
+	if (fd == -ENOENT && shortage)
+		return shortage;
+	if (ret < 0 || fd < 0)
+		return link_fail(link, "it referred to a mapping that it never offered");
+	ret = vox_plain_copy(&vox->received, fd, ref, copy);
+	pthread_mutex_lock(&link->waiters.lock);
+	vox_plain_end(&vox->received, ref, ret == 0);
+	pthread_mutex_unlock(&link->waiters.lock);
+	return ret == -EBADMSG ? link_fail(link, "it took back memory that it had offered") : ret;
+}
+
 static int recv_plain(struct vox_link *vox, const struct vox_mapping_ref *ref,
 		      struct voxshm_view *view)
 {
-	struct voxshm_link *link = &vox->link;
-	int ret = 0;
+	struct vox_plain_copy *copy;
+	int ret = copy_plain(vox, ref, &copy);
 
-	pthread_mutex_lock(&link->waiters.lock);
-	view->data = vox_plain_resolve(&vox->received, ref);
-	if (!view->data) {
-		ret = vox_end_take_offers(vox->end, link);
-		view->data = vox_plain_resolve(&vox->received, ref);
-	}
-	pthread_mutex_unlock(&link->waiters.lock);
-	if (ret < 0 || !view->data)
-		return link_fail(link, "it referred to a mapping that it never offered");
-	view->token = 0;
-	view->kind = VIEW_PRIVATE;
+	if (ret)
+		return ret;
+	view->data = copy->bytes;
+	view->token = copy->number;
+	view->kind = VIEW_COPY;
 	return 0;
 }
 
@@ -213,9 +249,10 @@ static int recv_mapping(struct vox_link *vox, const struct vox_mapping_ref *ref,
 {
 	if (ref->length > vox->link.max_payload)
 		return link_fail(&vox->link, "it sent more than max_payload");
+	if (vox_end_kind(vox->end) == VOX_PEER_UNKNOWN)
+		vox_end_learn_kind(vox->end);
 	view->size = ref->length;
-	return is_counted(vox, ref->map_id) ? recv_counted(vox, ref, view) :
-					      recv_plain(vox, ref, view);
+	return is_counted(vox) ? recv_counted(vox, ref, view) : recv_plain(vox, ref, view);
 }
 
 /* Receiving ----------------------------------------------------------------------------------- */
@@ -328,6 +365,9 @@ int vox_release(struct voxshm_link *link, struct voxshm_view *view)
 					     (uint32_t)(view->token >> 32));
 		if (ret == 0 && !vox->buried)
 			vox_wake_space(vox);
+		break;
+	case VIEW_COPY:
+		ret = vox_plain_release(&vox->received, view->token);
 		break;
 	case VIEW_PRIVATE:
 		ret = 0;

@@ -150,7 +150,10 @@ static int offer_refused(struct vox_link *vox, int ret, size_t size)
 {
 	if (ret != -ENOBUFS)
 		return ret;
-	vox->link.end->ops->ring(vox->link.end);
+	/* Once: who rings without end is cut off, and it may have reasons not to look. */
+	if (!vox->offer_rung)
+		vox->link.end->ops->ring(vox->link.end);
+	vox->offer_rung = true;
 	return lacking(vox, VOX_LACK_CONTROL, size);
 }
 
@@ -162,7 +165,10 @@ static int take_mapping(struct vox_link *vox, size_t size)
 
 	if (map_id == -EAGAIN)
 		return lacking(vox, VOX_LACK_MAPPING, size);
-	return map_id < 0 ? offer_refused(vox, map_id, size) : map_id;
+	if (map_id < 0)
+		return offer_refused(vox, map_id, size);
+	vox->offer_rung = false;
+	return map_id;
 }
 
 static uint32_t our_generation(const struct vox_link *vox, uint32_t map_id)
@@ -185,6 +191,7 @@ static int commit_plain(struct vox_link *vox, struct vox_plain_loan *loan, size_
 	ret = vox->link.end->ops->offer(vox->link.end, loan->map_id, 0, &loan->memory);
 	if (ret)
 		return offer_refused(vox, ret, size);
+	vox->offer_rung = false;
 	vox->link.mappings_made++;
 	commit_mapping(vox, position, loan->map_id, 0, size, more);
 	vox_plain_free(&vox->mappings, loan);

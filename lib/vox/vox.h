@@ -38,7 +38,6 @@ struct vox_departed {
 	struct vox_link *link;		/* NULL: closed */
 	uint32_t peer_id;
 	uint32_t epoch;
-	bool on_device;
 	int doorbell;			/* copies of the link's; device: of its end */
 	int pidfd;
 };
@@ -73,6 +72,7 @@ struct vox_link {
 	uint32_t inline_end;		/* payloads below this many bytes travel in the ring */
 	uint32_t slot_end;		/* and below this many, in a slot */
 	enum vox_lack lack;
+	bool offer_rung;		/* an offer was refused, and the peer rung for it */
 	uint32_t lack_size;
 
 	/* the receiving thread's */
@@ -99,7 +99,7 @@ static inline bool vox_is_ours(const struct vox_link *vox)
 
 	if (__builtin_expect(kind == VOX_PEER_OURS, 1))
 		return true;
-	return kind == VOX_PEER_UNKNOWN && vox_end_learn_kind(vox->end, false);
+	return kind == VOX_PEER_UNKNOWN && vox_end_learn_kind(vox->end);
 }
 
 /*

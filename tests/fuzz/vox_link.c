@@ -115,15 +115,15 @@ static bool is_in_pool(const struct vox_pool *pool, const struct voxshm_view *vi
 static bool is_in_mapping(const struct vox_link *vox, const struct voxshm_view *view)
 {
 	const struct vox_received *received = &vox->received;
+	const struct vox_plain_copy *copy;
 	uint32_t i;
 
 	for (i = 0; i < received->ours.count; i++)
 		if (work_is_within(view->data, view->size, received->ours.table[i].memory.base,
 				   received->ours.table[i].memory.size))
 			return true;
-	for (i = 0; i < received->num_plain; i++)
-		if (work_is_within(view->data, view->size, received->plain[i].memory.base,
-				   received->plain[i].memory.size))
+	for (copy = received->copies; copy; copy = copy->next)
+		if (work_is_within(view->data, view->size, copy->bytes, copy->size))
 			return true;
 	return false;
 }

@@ -5,7 +5,7 @@
  *
  * In the vox format guests trust each other: there only the host must live.
  */
-#include "processes.h"
+#include "pens.h"
 
 #define SCRIBBLE_CONFIG \
 	CONFIG(variant, SMALL_CLASSES, .max_guests = 4, .ring_capacity = 2048)
@@ -33,11 +33,6 @@ FIXTURE_TEARDOWN(scribble)
 }
 
 /* What this process has mapped shared and writable. */
-struct area {
-	uint8_t *start;
-	size_t size;
-};
-
 static int find_areas(struct area *areas, int most)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
@@ -52,37 +47,6 @@ static int find_areas(struct area *areas, int most)
 			areas[count++] = (struct area){ (uint8_t *)start, end - start };
 	fclose(maps);
 	return count;
-}
-
-/* How to scribble. */
-enum pen { ONES, ZEROS, RANDOM, FLIPS, COPIES, PENS };
-
-static void scribble(const struct area *area, enum pen pen, uint64_t *random)
-{
-	uint64_t *words = (uint64_t *)area->start;
-	size_t count = area->size / sizeof(*words);
-
-	for (int i = 0; i < 3000; i++) {
-		/* Mostly where the rings and the link block are likely to be. */
-		size_t at = random_next(random) % (i % 4 ? count < 1024 ? count : 1024 : count);
-
-		switch (pen) {
-		case ONES:
-			words[at] = UINT64_MAX;
-			break;
-		case ZEROS:
-			words[at] = 0;
-			break;
-		case RANDOM:
-			words[at] = random_next(random) >> random_next(random) % 64;
-			break;
-		case FLIPS:
-			words[at] ^= 1ull << random_next(random) % 64;
-			break;
-		default:
-			words[at] = words[random_next(random) % count];
-		}
-	}
 }
 
 static void guest_scribbles(struct voxshm_link *link, void *argument)

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+/*
+ * plain.c - the memory that a vox-shm guest offers. It cannot seal what it
+ * offers, so a host has to live with memory that is taken away again; and it
+ * tells nobody what it lets go of, so a host has to bound what it keeps.
+ */
+#include "plain_guest.h"
+
+#define SIZE 100000u
+#define MOST 4u		/* max_mappings */
+
+FIXTURE(plain)
+{
+	struct voxshm_host *host;
+	struct voxshm_link *link;
+	struct plain_guest guest;
+	int fds_before;
+};
+
+FIXTURE_SETUP(plain)
+{
+	static const struct voxshm_class classes[] = { { 1024, 8 } };
+	struct voxshm_config config = {
+		.struct_size = sizeof(config), .format = VOXSHM_FORMAT_VOX,
+		.backend = VOXSHM_BACKEND_FILE, .max_guests = 2, .ring_capacity = 4096,
+		.num_classes = 1, .classes = classes, .max_mappings = MOST,
+	};
+	struct invitation invitation;
+
+	self->fds_before = count_fds();
+	host_open(_metadata, &self->host, &config);
+	ASSERT_EQ(0, host_link_new(self->host, &self->link, &invitation, NULL));
+	plain_join(&self->guest, &invitation);
+}
+
+FIXTURE_TEARDOWN(plain)
+{
+	plain_leave(&self->guest);
+	voxshm_host_free(self->host);
+	EXPECT_EQ(self->fds_before, count_fds());
+	EXPECT_FALSE(memory_leaks());
+}
+
+/* Offers memory of that number; seed is what is in it. Return: its descriptor. */
+static int offer(struct plain_guest *guest, uint32_t map_id)
+{
+	int fd = memory_make(SIZE, 0, map_id);
+
+	REQUIRE_EQ(0, vox_offer_raw(guest->control, map_id, 0, SIZE, fd, 1));
+	return fd;
+}
+
+static int refer(struct plain_guest *guest, uint32_t map_id, uint64_t offset, uint32_t length)
+{
+	struct vox_mapping_ref ref = { map_id, 0, offset, length };
+
+	return plain_refer(guest, &ref, true);
+}
+
+TEST_F(plain, payload_outlives_memory_that_is_truncated)
+{
+	struct voxshm_view view;
+	int fd = offer(&self->guest, 0);
+
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, SIZE));
+	ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE));
+	ASSERT_EQ(0, ftruncate(fd, 0));
+	EXPECT_EQ(SIZE, view.size);
+	EXPECT_TRUE(pattern_is(view.data, SIZE, 0));
+	EXPECT_EQ(0, voxshm_release(self->link, &view));
+	close(fd);
+}
+
+TEST_F(plain, memory_that_was_truncated_fails_the_link)
+{
+	struct voxshm_view view;
+	int fd = offer(&self->guest, 0);
+
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	ASSERT_EQ(0, ftruncate(fd, SIZE / 2));
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, SIZE));
+	EXPECT_EQ(-EBADMSG, voxshm_recv(self->link, &view, PATIENCE));
+	EXPECT_STREQ("it took back memory that it had offered", reason_of(self->link));
+	close(fd);
+}
+
+TEST_F(plain, copy_is_given_back_once)
+{
+	struct voxshm_view view, again;
+	int fd = offer(&self->guest, 0);
+
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, 0));
+	ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE));
+	EXPECT_EQ(0, view.size);
+	EXPECT_NE(NULL, view.data);
+	again = view;
+	EXPECT_EQ(0, voxshm_release(self->link, &view));
+	EXPECT_EQ(-EINVAL, voxshm_release(self->link, &again));
+	close(fd);
+}
+
+/* Its offer comes before anything that tells what kind of guest it is. */
+TEST_F(plain, first_message_may_be_a_mapping)
+{
+	int fd = offer(&self->guest, 0);
+	struct vox_mapping_ref ref = { 0, 0, 0, SIZE };
+
+	ASSERT_EQ(0, plain_refer(&self->guest, &ref, false));
+	EXPECT_EQ(0, recv_pattern(self->link, SIZE, 0, 0))
+		TH_LOG("%s", reason_of(self->link));
+	close(fd);
+}
+
+TEST_F(plain, first_message_may_be_a_mapping_of_one_that_has_left)
+{
+	int fd = offer(&self->guest, 0);
+	struct voxshm_event event;
+
+	ASSERT_EQ(0, refer(&self->guest, 0, 0, SIZE));
+	ASSERT_EQ(0, voxshm_segment_detach_peer(self->guest.segment, self->guest.peer));
+	plain_leave(&self->guest);
+	ASSERT_EQ(1, voxshm_host_wait(self->host, &event, 1, PATIENCE));
+	EXPECT_EQ(VOXSHM_EVENT_ATTACHED, event.type);
+	ASSERT_EQ(1, voxshm_host_wait(self->host, &event, 1, PATIENCE));
+	EXPECT_EQ(VOXSHM_EVENT_READABLE, event.type);
+	EXPECT_EQ(0, recv_pattern(self->link, SIZE, 0, 0))
+		TH_LOG("%s", reason_of(self->link));
+	close(fd);
+}
+
+/* What it sends one after another is not bounded, what the host keeps of it is. */
+TEST_F(plain, many_in_order_cost_the_host_no_more_than_its_limit)
+{
+	int fds;
+
+	plain_ring(&self->guest);
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	fds = count_fds();
+	for (uint32_t i = 0; i < 50; i++) {
+		int fd = offer(&self->guest, i);
+
+		close(fd);
+		/* Half of the memory: the guest may still use the rest. */
+		ASSERT_EQ(0, refer(&self->guest, i, 0, SIZE / 2));
+		ASSERT_EQ(0, recv_pattern(self->link, SIZE / 2, i, PATIENCE))
+			TH_LOG("mapping %u: %s", i, reason_of(self->link));
+		EXPECT_GE(fds + (int)MOST, count_fds());
+	}
+}
+
+TEST_F(plain, used_up_memory_is_closed_at_once)
+{
+	int fds, fd;
+
+	plain_ring(&self->guest);
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	fds = count_fds();
+	fd = offer(&self->guest, 0);
+	close(fd);
+	for (uint32_t i = 0; i < 4; i++) {
+		struct voxshm_view view;
+
+		ASSERT_EQ(0, refer(&self->guest, 0, i * (SIZE / 4), SIZE / 4));
+		ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE));
+		ASSERT_EQ(0, voxshm_release(self->link, &view));
+	}
+	EXPECT_EQ(fds, count_fds());
+}
+
+/* More at once than the limit, out of order: the one that is needed cannot come. */
+TEST_F(plain, more_at_once_than_the_limit_is_refused_with_a_reason)
+{
+	struct voxshm_view view;
+	int fds;
+
+	plain_ring(&self->guest);
+	voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	fds = count_fds();
+	for (uint32_t i = 0; i < 3 * MOST; i++)
+		close(offer(&self->guest, i));
+	for (int i = 0; i < 3; i++) {
+		plain_ring(&self->guest);
+		voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+		EXPECT_GE(fds + (int)MOST, count_fds());
+	}
+	EXPECT_STREQ("", reason_of(self->link));
+	ASSERT_EQ(0, refer(&self->guest, 3 * MOST - 1, 0, SIZE));
+	EXPECT_EQ(-EBADMSG, voxshm_recv(self->link, &view, PATIENCE));
+	EXPECT_STREQ("it offered more mappings at once than max_mappings", reason_of(self->link));
+	EXPECT_GE(fds + (int)MOST, count_fds());
+}
+
+TEST_F(plain, offers_that_wait_are_taken_when_there_is_room)
+{
+	plain_ring(&self->guest);
+	for (uint32_t i = 0; i < 3 * MOST; i++)
+		close(offer(&self->guest, i));
+	for (uint32_t i = 0; i < 3 * MOST; i++) {
+		ASSERT_EQ(0, refer(&self->guest, i, 0, SIZE));
+		ASSERT_EQ(0, recv_pattern(self->link, SIZE, i, PATIENCE))
+			TH_LOG("mapping %u: %s", i, reason_of(self->link));
+	}
+}
+
+/* A guest of ours seals what it offers, whatever number it gives it. */
+TEST_F(plain, guest_of_ours_must_seal_under_every_number)
+{
+	static const uint32_t numbers[] = { MOST, MOST + 1, UINT32_MAX };
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		struct voxshm_link *host_end, *guest_end;
+		int fd = memory_make(SIZE, 0, 1);
+
+		link_make(_metadata, self->host, &host_end, &guest_end);
+		voxshm_link_status(host_end, &(struct voxshm_status){ 0 });
+		ASSERT_EQ(0, vox_offer_raw(vox_link(guest_end)->end->control, numbers[i], 1, SIZE,
+					   fd, 1));
+		ASSERT_EQ(0, voxshm_send(guest_end, "x", 1, 0));
+		EXPECT_STRNE("", reason_of(host_end));
+		voxshm_link_close(guest_end);
+		voxshm_link_close(host_end);
+		close(fd);
+	}
+}
+
+LINK_TEST_MAIN(NULL)
