@@ -156,10 +156,14 @@ static void detach(struct end *end)
 	call(device_end(end)->fd, VOXSHM_IOC_DETACH, &none);
 }
 
-/* A copy in a process that was forked must not keep the end alive. */
+/*
+ * A copy in a process that was forked must not keep the end alive. A guest's end
+ * that could not be claimed is another one's to end.
+ */
 static void end_free(struct end *end)
 {
-	detach(end);
+	if (device_end(end)->peer_objects != VOXSHM_OBJECT_HOST || end->claimed)
+		detach(end);
 	close(device_end(end)->fd);
 	close(end->wake_fd);
 	end_deinit(end);
@@ -380,6 +384,7 @@ static int claim_end(struct invitation *invitation, struct end *end, struct voxs
 	ret = call(fd, VOXSHM_IOC_CLAIM, &claim);
 	if (ret)
 		return claim_error(ret, error);
+	end->claimed = true;
 	if (claim.peer_id != invitation->peer_id)
 		return error_set(error, -EPROTO, "the link is that of peer %u, not %u",
 				 claim.peer_id, invitation->peer_id);
@@ -387,7 +392,6 @@ static int claim_end(struct invitation *invitation, struct end *end, struct voxs
 	if (ret)
 		return error_errno(error, ret, "cannot map the host's segment");
 	device_end(end)->window_size = claim.window_size;
-	end->claimed = true;
 	/* Who the host is: CLAIM has rung. */
 	device_end_drain(end, end);
 	return 0;

@@ -152,6 +152,7 @@ TEST_F(device, place_is_claimed_once)
 	/* That one failed is nothing to the other. */
 	if (variant->choice.format == VOXSHM_FORMAT_NATIVE) {
 		EXPECT_EQ(link, inbox_await(&self->inbox, VOXSHM_EVENT_ATTACHED, link));
+		EXPECT_EQ(0, voxshm_host_wait(self->host, &event, 1, 20 * MS));
 		invitation_deinit(&first);
 	} else {
 		/* A vox guest has come when it has its place in the peer table, or has gone. */
