@@ -257,6 +257,7 @@ int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link)
 
 static uint64_t peer_word_now(const struct vox_end *end)
 {
+	shared_look_again();
 	return shared_load_u64(&vox_peer(end->segment, end->peer_id)->state_epoch);
 }
 
@@ -277,7 +278,6 @@ static bool learn_kind(struct vox_end *end, uint64_t word)
 
 bool vox_end_learn_kind(struct vox_end *end)
 {
-	shared_look_again();
 	return learn_kind(end, peer_word_now(end));
 }
 

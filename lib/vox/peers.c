@@ -184,6 +184,7 @@ bool vox_has_plain_peer(const struct voxshm_segment *segment, uint32_t except)
 {
 	uint32_t peer, state;
 
+	shared_look_again();
 	for (peer = 1; peer <= segment->geometry.max_guests; peer++) {
 		state = peer_word_state(shared_load_u64(&vox_peer(segment, peer)->state_epoch));
 		if (peer != except && state != PEER_EMPTY && state != PEER_RESERVED &&

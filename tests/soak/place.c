@@ -329,9 +329,6 @@ static void check_goodbye(struct place *place)
 	if (*place->ledger->fault)
 		soak_fail(strstr(place->ledger->fault, "there were") ? LEFTOVERS : GOODBYE, place,
 			  "the guest: %s", place->ledger->fault);
-	/* A vox guest on the device has attached for the kernel, and then goes on joining. */
-	else if (place->ledger->farewell == FAREWELL_UNJOINED && soak.vox && soak.device)
-		soak.totals.unjoined++;
 	else if (place->ledger->farewell != FAREWELL_HOST)
 		soak_fail(GOODBYE, place, "it ended without having heard the host's goodbye (%s)",
 			  activity_name(place->ledger->doing));

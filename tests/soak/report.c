@@ -74,9 +74,8 @@ void report_line(void)
 	       totals->ways[WALKED_IN]);
 	for (i = 0; i < FATES; i++)
 		printf(" %s %" PRIu64 "%s", fates[i], totals->fates[i], i < FATES - 1 ? "," : ";");
-	printf(" in the middle of a call %" PRIu64 ", of joining %" PRIu64
-	       "; %ld KiB resident; %u failures\n",
-	       totals->in_call, totals->unjoined, soak.resident, soak_failures());
+	printf(" in the middle of a call %" PRIu64 "; %ld KiB resident; %u failures\n",
+	       totals->in_call, soak.resident, soak_failures());
 	fflush(stdout);
 	soak.next_report = now + 30 * SECOND;
 }

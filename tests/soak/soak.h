@@ -86,7 +86,7 @@ struct ghost {
 #define MOST_GHOSTS 8u
 
 struct totals {
-	uint64_t messages, bytes, guests, in_call, unjoined, grown, mapped;
+	uint64_t messages, bytes, guests, in_call, grown, mapped;
 	uint64_t fates[FATES], ways[WAYS];
 	uint64_t hosts, audits;
 };
