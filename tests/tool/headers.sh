@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# The public headers stand alone in C and C++, and the shared library exports
-# what they declare and nothing else. Run by make check-tool.
+# The public headers stand alone in C and C++. The shared library exports what
+# they declare and nothing else, prints nothing and has no global state. Run
+# by make check-tool.
 set -uo pipefail
 
 scratch=$(mktemp -d)
@@ -30,6 +31,16 @@ grep -hozP 'VOXSHM_API\s(?!__attribute__)[^;(]*?\K\w+(?=\()' lib/include/*.h | t
 nm -D --defined-only "$BUILD/libvoxshm.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort >"$scratch/exported"
 diff "$scratch/declared" "$scratch/exported" >&2
 result $? "exports what the headers declare, and nothing else"
+
+# What would print, or end the process.
+nm -D --undefined-only "$BUILD/libvoxshm.so" | awk '{ sub(/@.*/, "", $2); print $2 }' |
+	grep -xE '_?v?(f|d)?printf(_chk)?|__(v?f?|d)printf_chk|f?puts|putchar|perror|psignal|error|warnx?|errx?|v?syslog|abort|_?_?exit|quick_exit|raise|kill|__assert_fail' >&2
+[[ ${PIPESTATUS[2]} -eq 1 ]]
+result $? "prints nothing and ends no process"
+
+readelf -SW "$BUILD/libvoxshm.a" | sed 's/^ *\[ *[0-9]*\]//' |
+	awk '$1 ~ /^\.(data|bss|tdata|tbss)$/ && $5 !~ /^0+$/ { print; found = 1 } END { exit found }' >&2
+result $? "keeps nothing in global variables"
 
 printf '#include <voxshm.h>\nint main() { voxshm_host_free(nullptr); }\n' >"$scratch/use.cc"
 g++ -Ilib/include -o "$scratch/use" "$scratch/use.cc" "-L$BUILD" -lvoxshm &&
