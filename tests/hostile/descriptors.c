@@ -74,7 +74,7 @@ static struct rlimit limit_descriptors(rlim_t most)
 TEST_F(descriptors, offers_that_no_message_refers_to_hold_none)
 {
 	int fd = memory_make(LARGE, F_SEAL_SHRINK, 1);
-	int fds = count_fds(), maps = count_maps();
+	int fds = count_fds(), maps = count_shared_maps();
 
 	for (int round = 0; round < 3; round++) {
 		for (int i = 0; i < GUESTS; i++) {
@@ -89,7 +89,7 @@ TEST_F(descriptors, offers_that_no_message_refers_to_hold_none)
 		}
 		EXPECT_EQ(fds, count_fds());
 		/* One for each number of each guest, however often it is offered. */
-		EXPECT_GE(maps + GUESTS * (int)MOST, count_maps());
+		EXPECT_GE(maps + GUESTS * (int)MOST, count_shared_maps());
 	}
 	close(fd);
 }

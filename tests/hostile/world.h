@@ -58,7 +58,7 @@ struct world {
 
 static inline struct cost cost_now(void)
 {
-	return (struct cost){ count_fds(), count_maps(), process_status("VmRSS:") };
+	return (struct cost){ count_fds(), count_shared_maps(), process_status("VmRSS:") };
 }
 
 static inline void cost_note(struct world *world)
