@@ -36,6 +36,7 @@ struct pair_control {
 	} meeting[2], probe[2];
 	_Alignas(LINE) double probe_before, probe_after;	/* ns */
 	double elapsed[2];					/* ns, of each side */
+	uint64_t calls;		/* system calls of the sender so far, where it counts them */
 	pid_t pids[2];
 	struct histogram histogram;
 };

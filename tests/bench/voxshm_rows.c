@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "loops.h"
+#include "pair.h"
 #include "voxshm.h"
 
 enum variant {
@@ -208,12 +209,16 @@ static void recv_batches(struct side *side, uint64_t count)
 static void bursts_stream(struct side *side, uint64_t count)
 {
 	const struct timespec rest = { .tv_nsec = BURST_REST_NS };
+	struct voxshm_side *state = side->state;
+	struct voxshm_counters counters;
 
 	for (; count; count--) {
 		copy_send(side, side->sent++);
 		if (side->sent % BURST == 0)
 			nanosleep(&rest, NULL);
 	}
+	voxshm_link_counters(state->link, &counters);
+	side->control->calls = counters.doorbells_rung + counters.sleeps;
 }
 
 DEFINE_TRIPS(copy, copy_send, view_recv)
