@@ -281,18 +281,6 @@ static int end_pair(struct end **host_end, int *guest_socket)
 	return 0;
 }
 
-/* Is it an end of a host's socketpair? Return: 0 or -EPROTO. */
-static int check_socket(int socket)
-{
-	int domain = -1, type = -1;
-	socklen_t size = sizeof(int);
-
-	if (getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 ||
-	    getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-		return -EPROTO;
-	return domain == AF_UNIX && type == SOCK_SEQPACKET ? 0 : -EPROTO;
-}
-
 /* Becomes the guest of the host that made the socketpair, and tells it. */
 static int end_claim(struct end **out, int socket)
 {
@@ -302,9 +290,8 @@ static int end_claim(struct end **out, int socket)
 	struct end *end;
 	int ret;
 
-	ret = check_socket(socket);
-	if (ret)
-		return ret;
+	if (!end_is_socket(socket, SOCK_SEQPACKET))
+		return -EPROTO;
 	ret = end_new(&end, socket);
 	if (ret)
 		return ret;

@@ -2,6 +2,7 @@
 /* end.c - who the peer is and how its process ended; see end.h. */
 #include <errno.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,16 @@ void end_deinit(struct end *end)
 	if (end->pidfd >= 0)
 		close(end->pidfd);
 	end->pidfd = -1;
+}
+
+bool end_is_socket(int fd, int type)
+{
+	int domain = -1, found = -1;
+	socklen_t size = sizeof(int);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &found, &size) == 0 &&
+	       domain == AF_UNIX && found == type;
 }
 
 void end_set_peer(struct end *end, pid_t pid, uid_t uid, gid_t gid)

@@ -95,6 +95,9 @@ void end_init(struct end *end, const struct end_ops *ops);
 /* Closes the pidfd. The backend's free() calls it. */
 void end_deinit(struct end *end);
 
+/* Is a descriptor that a peer gave a UNIX socket of that type? */
+bool end_is_socket(int fd, int type);
+
 /* Learns the peer's process; replaces what was known. */
 void end_set_peer(struct end *end, pid_t pid, uid_t uid, gid_t gid);
 

@@ -133,11 +133,8 @@ static void ring(struct end *end)
 /* The kernel tells of a claim before the guest has its place in the peer table; then it rings. */
 static bool has_come(const struct vox_end *vox)
 {
-	uint64_t word = shared_load_u64(&vox_peer(vox->segment, vox->peer_id)->state_epoch);
-	uint32_t state = peer_word_state(word);
-
-	return (state == PEER_ATTACHED || state == PEER_GOODBYE) &&
-	       peer_word_epoch(word) == vox->epoch;
+	return vox_end_has_come(vox, shared_load_u64(&vox_peer(vox->segment, vox->peer_id)->
+						     state_epoch));
 }
 
 static int drain(struct end *end, struct voxshm_link *link)

@@ -82,9 +82,9 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 
 /* Memory ------------------------------------------------------------------------------ */
 
-static bool is_hung_up(const struct vox_end *end)
+bool vox_is_hung_up(int doorbell)
 {
-	struct pollfd pollfd = { .fd = end->doorbell, .events = POLLRDHUP };
+	struct pollfd pollfd = { .fd = doorbell, .events = POLLRDHUP };
 
 	return poll(&pollfd, 1, 0) > 0 && (pollfd.revents & (POLLRDHUP | POLLHUP));
 }
@@ -104,7 +104,7 @@ static int prepare_offer(struct vox_end *end)
 	pthread_mutex_unlock(&link->waiters.lock);
 	if (ret)
 		return link_fail(link, "it sent a malformed control message");
-	return is_hung_up(end) ? -EPIPE : 0;
+	return vox_is_hung_up(end->doorbell) ? -EPIPE : 0;
 }
 
 static int offer(struct end *end, uint32_t map_id, uint32_t generation,
@@ -261,14 +261,12 @@ static uint64_t peer_word_now(const struct vox_end *end)
 	return shared_load_u64(&vox_peer(end->segment, end->peer_id)->state_epoch);
 }
 
-/* One of ours says so before it says that it has come, and it may have left again. */
+/* One of ours says so before it says that it has come. */
 static bool learn_kind(struct vox_end *end, uint64_t word)
 {
-	uint32_t state = peer_word_state(word);
 	int kind, unknown = VOX_PEER_UNKNOWN;
 
-	if ((state != PEER_ATTACHED && state != PEER_GOODBYE) ||
-	    peer_word_epoch(word) != end->epoch)
+	if (!vox_end_has_come(end, word))
 		return false;
 	kind = vox_peer_is_plain(end->segment, end->peer_id) ? VOX_PEER_PLAIN : VOX_PEER_OURS;
 	/* Once: a guest that says now this, now that is what both our threads took it for. */
@@ -478,17 +476,8 @@ int vox_sockets_new(int doorbells[2], int controls[2])
 	return 0;
 }
 
-static bool is_socket(int fd, int type)
-{
-	int domain = -1, found = -1;
-	socklen_t size = sizeof(int);
-
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &found, &size) == 0 &&
-	       domain == AF_UNIX && found == type;
-}
-
 int vox_sockets_check(int doorbell, int control)
 {
-	return is_socket(doorbell, SOCK_STREAM) && is_socket(control, SOCK_DGRAM) ? 0 : -EPROTO;
+	return end_is_socket(doorbell, SOCK_STREAM) && end_is_socket(control, SOCK_DGRAM) ?
+		0 : -EPROTO;
 }

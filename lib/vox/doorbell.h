@@ -96,12 +96,24 @@ int vox_end_take_offers(struct vox_end *end, struct voxshm_link *link);
 /* Is there room for an offer? */
 bool vox_end_can_offer(const struct vox_end *end);
 
+/* Is the other end of a doorbell closed, or that of a link on the device? Takes nothing. */
+bool vox_is_hung_up(int doorbell);
+
 /*
  * Takes the bytes out of a doorbell; ringer, if not NULL, is filled with who
  * sent the last of them, where the socket tells (pid 0: nobody).
  * Return: how many it took, 0, -EPIPE (hang-up).
  */
 int vox_doorbell_drain(int doorbell, struct ucred *ringer);
+
+/* Does the peer's word say that the guest of this life has come? It may have left again. */
+static inline bool vox_end_has_come(const struct vox_end *end, uint64_t word)
+{
+	uint32_t state = peer_word_state(word);
+
+	return (state == PEER_ATTACHED || state == PEER_GOODBYE) &&
+	       peer_word_epoch(word) == end->epoch;
+}
 
 static inline enum vox_peer_kind vox_end_kind(const struct vox_end *end)
 {

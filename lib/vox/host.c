@@ -85,18 +85,11 @@ static bool bury(struct voxshm_host *host, uint32_t peer_id, uint32_t epoch, str
 	return true;
 }
 
-static bool is_hung_up(const struct vox_departed *departed)
-{
-	struct pollfd pollfd = { .fd = departed->doorbell, .events = POLLRDHUP };
-
-	return poll(&pollfd, 1, 0) > 0;
-}
-
 static bool is_gone(const struct vox_departed *departed)
 {
 	struct pollfd pollfd = { .fd = departed->pidfd, .events = POLLIN };
 
-	return (departed->doorbell >= 0 && is_hung_up(departed)) ||
+	return (departed->doorbell >= 0 && vox_is_hung_up(departed->doorbell)) ||
 	       (departed->pidfd >= 0 && poll(&pollfd, 1, 0) > 0);
 }
 

@@ -117,7 +117,6 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 	       int fd)
 {
 	struct vox_link *vox = vox_link(link);
-
 	int ret;
 
 	if (is_counted(vox))

@@ -155,7 +155,7 @@ static int read_header(struct voxshm_segment *segment, struct voxshm_error *erro
 		return error_errno(error, -errno, "cannot map the segment's header");
 	/* The last that a host writes when it makes a segment. */
 	magic = shared_load_u64(&header->magic);
-	memcpy((void *)&copy, (const void *)header, sizeof(copy));
+	segment_header_copy(&copy, header);
 	shared_poke_u64(&copy.magic, magic);
 	munmap(header, SEGMENT_HEADER_SIZE);
 	file_size = vox_file_length(&segment->file);
