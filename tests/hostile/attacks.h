@@ -303,4 +303,43 @@ static inline void attack_bad_messages(struct voxshm_link *link, struct board *b
 }
 #define BAD_MESSAGES 9
 
+/* An attacker's life ------------------------------------------------------------------ */
+
+struct attack {
+	attack_fn *run;
+	struct board *board;
+	int kind;
+};
+
+static inline void attacker_run(struct voxshm_link *link, void *argument)
+{
+	const struct attack *attack = argument;
+
+	attack->run(link, attack->board, attack->kind);
+	for (;;)
+		pause();
+}
+
+/* A process that attacks, and the host's end of its link. */
+static inline void attack_begin(struct __test_metadata *_metadata, struct world *world,
+				attack_fn *run, int kind)
+{
+	struct attack attack = { run, world->board, kind };
+
+	world->board->attacking = false;
+	world->attacker_ended = false;
+	world->attacker_pid = guest_fork(_metadata, world->host, attacker_run, &attack,
+					 &world->attacker);
+}
+
+/* Serves until it has begun. Return: false when it does not. */
+static inline bool attack_goes_on(struct world *world)
+{
+	int64_t until = now_ns() + PATIENCE;
+
+	while (!world->board->attacking && now_ns() < until)
+		serve(world);
+	return world->board->attacking;
+}
+
 #endif

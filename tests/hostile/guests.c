@@ -49,21 +49,6 @@ FIXTURE_TEARDOWN(guests)
 	world_close(_metadata, &self->world);
 }
 
-struct attack {
-	attack_fn *run;
-	struct board *board;
-	int kind;
-};
-
-static void attacker_run(struct voxshm_link *link, void *argument)
-{
-	const struct attack *attack = argument;
-
-	attack->run(link, attack->board, attack->kind);
-	for (;;)
-		pause();
-}
-
 static void expect_bounds(struct __test_metadata *_metadata, const struct world *world)
 {
 	cost_note((struct world *)world);
@@ -94,18 +79,11 @@ static void expect_outcome(struct __test_metadata *_metadata, struct world *worl
 static void survive(struct __test_metadata *_metadata, struct world *world, attack_fn *run,
 		    int kind, enum outcome outcome)
 {
-	struct attack attack = { run, world->board, kind };
-	int64_t until = now_ns() + PATIENCE;
+	int64_t until;
 
-	world->board->attacking = false;
-	world->attacker_ended = false;
-	world->attacker_messages = 0;
 	world->most = (struct cost){ 0 };
-	world->attacker_pid = guest_fork(_metadata, world->host, attacker_run, &attack,
-					 &world->attacker);
-	while (!world->board->attacking && now_ns() < until)
-		serve(world);
-	ASSERT_TRUE(atomic_load(&world->board->attacking))
+	attack_begin(_metadata, world, run, kind);
+	ASSERT_TRUE(attack_goes_on(world))
 		TH_LOG("kind %d never began", kind);
 	ASSERT_TRUE(serve_until(world, BESIDE, outcome == FAILS))
 		TH_LOG("kind %d: honest %" PRIu64 " %" PRIu64 ", the attacker's link %d, '%s'",

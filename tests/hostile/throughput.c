@@ -80,37 +80,15 @@ static double measure(struct world *world)
 	return (double)(world->board->exchanged[0] - before) / used;
 }
 
-struct attack {
-	attack_fn *run;
-	struct board *board;
-	int kind;
-};
-
-static void attacker_run(struct voxshm_link *link, void *argument)
-{
-	const struct attack *attack = argument;
-
-	attack->run(link, attack->board, attack->kind);
-	for (;;)
-		pause();
-}
-
 static double measure_beside(struct __test_metadata *_metadata, FIXTURE_DATA(throughput) *self,
 			     attack_fn *run, int kind)
 {
 	struct world *world = &self->world;
-	struct attack attack = { run, world->board, kind };
-	int64_t until = now_ns() + PATIENCE;
 	double result;
 
-	world->board->attacking = false;
-	world->attacker_ended = false;
-	world->attacker_pid = guest_fork(_metadata, world->host, attacker_run, &attack,
-					 &world->attacker);
+	attack_begin(_metadata, world, run, kind);
 	pin(world->attacker_pid, &self->before, 1);
-	while (!world->board->attacking && now_ns() < until)
-		serve(world);
-	EXPECT_TRUE(atomic_load(&world->board->attacking));
+	EXPECT_TRUE(attack_goes_on(world));
 	result = measure(world);
 	voxshm_link_close(world->attacker);
 	world->attacker = NULL;

@@ -50,7 +50,6 @@ struct world {
 	bool attacker_ended;
 	bool feeds;		/* the host sends to the attacker, too */
 	enum voxshm_event_type attacker_end;
-	uint64_t attacker_messages;
 	uint64_t waits, events, attacker_events;
 	struct cost base, most;
 	int fds_before;
@@ -195,7 +194,6 @@ static inline void serve_attacker(struct world *world)
 			sum += bytes[j];
 		(void)sum;
 		voxshm_release(world->attacker, &views[i]);
-		world->attacker_messages++;
 	}
 }
 
