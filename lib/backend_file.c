@@ -192,11 +192,16 @@ static int drain_message(struct end *end, struct voxshm_link *link)
 	/* The peer closed with messages of ours unread; its own still wait here. */
 	if (size < 0 && errno == ECONNRESET)
 		return 1;
-	if (size <= 0) {
+	if (size < 0) {
 		end->hangup = true;
 		return 0;
 	}
 	parse_ancillary(&header, &ancillary);
+	/* An empty message is no end of file if something came beside it. */
+	if (size == 0 && ancillary.fd < 0 && !ancillary.bad) {
+		end->hangup = true;
+		return 0;
+	}
 	if (size == 1 && ancillary.fd < 0 && !ancillary.bad) {
 		take_message(end);
 		end->knocks++;

@@ -5,6 +5,10 @@
  * With TEST_LONG at every one; else at CRASH_POINTS of them (default 12), the
  * first and the last among them, chosen by CRASH_SEED (default 1). What a sweep
  * did is printed as a comment line; a run that fails says where the victim was.
+ *
+ * On the device TEST_LONG adds to those points all that stand before a system call
+ * or right behind one: between two of them a victim does not change what the kernel
+ * knows of it, and what it does to memory is the same code as on the file backend.
  */
 #ifndef SWEEP_H
 #define SWEEP_H
@@ -100,9 +104,14 @@ static inline unsigned int environment_number(const char *name, unsigned int nor
 	return given && *given ? (unsigned int)strtoul(given, NULL, 10) : normal;
 }
 
-static inline bool sweep_is_full(void)
+static inline bool is_long(void)
 {
 	return amount(1) == 10;
+}
+
+static inline bool sweep_is_full(const struct scene *scene)
+{
+	return is_long() && scene->backend != VOXSHM_BACKEND_DEVICE;
 }
 
 static inline unsigned int sweep_points(void)
@@ -118,13 +127,16 @@ static inline uint64_t sweep_seed(void)
 }
 
 /* Is k among the points of this run? One of each stretch of equal length; some critical ones. */
-static inline bool is_chosen(const struct trace *trace, uint32_t k, uint64_t seed)
+static inline bool is_chosen(const struct scene *scene, uint32_t k, uint64_t seed)
 {
+	const struct trace *trace = &scene->trace;
 	uint32_t points = sweep_points(), length = trace->length, stretch, begin, end;
 
 	if (trace->critical[k] && mix(seed + k) % trace->num_critical < points / 2)
 		return true;
-	if (sweep_is_full() || k == 0 || k == length - 1 || length <= points)
+	if (sweep_is_full(scene) || k == 0 || k == length - 1 || length <= points)
+		return true;
+	if (is_long() && trace->call[k])
 		return true;
 	stretch = (uint32_t)((uint64_t)k * points / length);
 	begin = (uint32_t)(((uint64_t)stretch * length + points - 1) / points);
@@ -243,9 +255,9 @@ static inline unsigned int repetitions(const struct scene *scene, uint32_t k)
 {
 	bool two = scene->circumstance == TOGETHER || scene->circumstance == BESIDE;
 
-	if (!is_chosen(&scene->trace, k, sweep_seed()))
+	if (!is_chosen(scene, k, sweep_seed()))
 		return 0;
-	return two && sweep_is_full() && scene->trace.critical[k] ? 16 : 1;
+	return two && sweep_is_full(scene) && scene->trace.critical[k] ? 16 : 1;
 }
 
 static inline bool sweep(struct scene *scene)

@@ -39,6 +39,7 @@ struct trace {
 	uint32_t *occurrence;	/* how often the place had been come to by then, at least 1 */
 	bool *critical;		/* the victim had something half done */
 	uint32_t num_critical;
+	bool *call;		/* it stood before a system call, or right behind one */
 };
 
 struct victim {
@@ -138,6 +139,14 @@ static inline uint64_t victim_place(const struct victim *victim)
 	return (uint64_t)ptrace(PTRACE_PEEKUSER, victim->pid, offsetof(struct user, regs.rip), 0);
 }
 
+/* Is the victim's next instruction a system call? */
+static inline bool victim_calls(const struct victim *victim)
+{
+	long text = ptrace(PTRACE_PEEKTEXT, victim->pid, victim_place(victim), 0);
+
+	return (text & 0xffff) == 0x050f;
+}
+
 /* How the victim's last stop came about: TRAP_HWBKPT, SI_KERNEL (a marker), or a step. */
 static inline int victim_cause(const struct victim *victim)
 {
@@ -194,20 +203,23 @@ static inline void trace_free(struct trace *trace)
 	free(trace->place);
 	free(trace->occurrence);
 	free(trace->critical);
+	free(trace->call);
 	*trace = (struct trace){ 0 };
 }
 
-static inline void trace_append(struct trace *trace, uint64_t place, bool critical)
+static inline void trace_append(struct trace *trace, uint64_t place, bool critical, bool call)
 {
 	if (trace->length == trace->room) {
 		trace->room = trace->room ? 2 * trace->room : 4096;
 		trace->place = realloc(trace->place, trace->room * sizeof(*trace->place));
 		trace->critical = realloc(trace->critical,
 					  trace->room * sizeof(*trace->critical));
-		REQUIRE(trace->place && trace->critical);
+		trace->call = realloc(trace->call, trace->room * sizeof(*trace->call));
+		REQUIRE(trace->place && trace->critical && trace->call);
 	}
 	trace->num_critical += critical;
 	trace->critical[trace->length] = critical;
+	trace->call[trace->length] = call;
 	trace->place[trace->length++] = place;
 }
 
@@ -257,11 +269,15 @@ static inline int victim_step(struct victim *victim, victim_serve_fn *serve, voi
 static inline bool trace_record(struct trace *trace, struct victim *victim,
 				victim_serve_fn *serve, victim_critical_fn *critical, void *data)
 {
+	bool calls = false, behind;
 	int cause;
 
 	trace_free(trace);
 	do {
-		trace_append(trace, victim_place(victim), critical && critical(data));
+		behind = calls;
+		calls = victim_calls(victim);
+		trace_append(trace, victim_place(victim), critical && critical(data),
+			     calls || behind);
 		cause = victim_step(victim, serve, data);
 	} while (is_step(cause));
 	trace_count(trace);

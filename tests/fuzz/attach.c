@@ -361,14 +361,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz fuzz = { .input = &input };
 	uint32_t how = fuzz_below(&input, 64);
 	enum kind kind;
-	int free_fd;
+	int fds;
 
 	if (!images[0].bytes)
 		make_images();
 	/* Files, which are slow, are but a few. */
 	kind = how < 4 ? GROWN_FILE : how < 6 ? PLAIN_FILE : how < 22 ? VOX_HEAP :
 	       how < 38 ? GROWN_HEAP : how < 48 ? PLAIN_HEAP : NATIVE_HEAP;
-	free_fd = fuzz_free_fd();
+	fds = fuzz_count_fds();
 	fuzz_peer_begin();
 	fuzz.size = images[kind].size;
 	if (how % 4 == 3)
@@ -387,6 +387,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		attach_vox_heap(&fuzz);
 	fuzz_peer_end();
 	free(fuzz.bytes);
-	FUZZ_CHECK(fuzz_free_fd() == free_fd);
+	FUZZ_CHECK(fuzz_count_fds() == fds);
 	return 0;
 }

@@ -97,8 +97,8 @@ void fuzz_race_add(uint8_t *near, uint64_t value, uint64_t other);
 
 /* What must not leak ------------------------------------------------------------------ */
 
-/* The lowest descriptor that is free: higher later, and one has leaked. */
-int fuzz_free_fd(void);
+/* Open descriptors, as far as they are numbered below MOST_FDS. */
+int fuzz_count_fds(void);
 
 /* Mappings of this process; for now and then, as it is slow. */
 int fuzz_count_maps(void);

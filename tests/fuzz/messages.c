@@ -460,14 +460,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_request, fuzz_answer, fuzz_control,
 	};
 	struct fuzz_input input = { data, size };
-	int free_fd;
+	int fds;
 
 	if (!host)
 		begin();
-	free_fd = fuzz_free_fd();
+	fds = fuzz_count_fds();
 	fuzz_peer_begin();
 	parts[fuzz_below(&input, 3)](&input);
 	reset_vox_segment();
-	FUZZ_CHECK(fuzz_free_fd() == free_fd);
+	FUZZ_CHECK(fuzz_count_fds() == fds);
 	return 0;
 }

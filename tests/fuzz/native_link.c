@@ -465,14 +465,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_input input = { data, size };
 	struct fuzz fuzz = { .input = &input };
 	uint32_t how = fuzz_below(&input, 2 * GEOMETRIES);
-	int free_fd, i;
+	int fds, i;
 
 	if (!windows[0]) {
 		make_windows();
 		for (i = 0; i < FUZZ_FILES; i++)
 			fuzz_file((enum fuzz_file)i);
 	}
-	free_fd = fuzz_free_fd();
+	fds = fuzz_count_fds();
 	fuzz.geometry = &geometries[how / 2];
 	fuzz.window = windows[how / 2];
 	open_pair(&fuzz, how % 2);
@@ -483,7 +483,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (i = 0; i < SIDES; i++)
 		close_side(&fuzz.sides[i]);
 	fuzz_peer_end();
-	FUZZ_CHECK(fuzz_free_fd() == free_fd);
+	FUZZ_CHECK(fuzz_count_fds() == fds);
 	if (++runs == 1000)
 		maps = fuzz_count_maps();
 	if (runs % 100000 == 0)

@@ -536,7 +536,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_input input = { data, size };
 	struct fuzz fuzz = { .input = &input };
 	uint32_t how = fuzz_below(&input, 4 * SUBJECTS);
-	int free_fd, i;
+	int fds, i;
 
 	if (!subjects[0].host) {
 		for (i = 0; i < FUZZ_FILES; i++)
@@ -544,7 +544,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		for (i = 0; i < SUBJECTS; i++)
 			subject_open(&subjects[i]);
 	}
-	free_fd = fuzz_free_fd();
+	fds = fuzz_count_fds();
 	fuzz.subject = &subjects[how % SUBJECTS];
 	fuzz.mappings = how / SUBJECTS == 0;
 	fuzz.segment = segment_of(fuzz.subject->host);
@@ -554,7 +554,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (input.left)
 		do_something(&fuzz);
 	finish(&fuzz);
-	FUZZ_CHECK(fuzz_free_fd() == free_fd);
+	FUZZ_CHECK(fuzz_count_fds() == fds);
 	if (++runs == 1000)
 		maps = fuzz_count_maps();
 	if (runs % 100000 == 0)

@@ -10,6 +10,9 @@
 #ifndef ATTACKS_H
 #define ATTACKS_H
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "world.h"
 
 typedef void attack_fn(struct voxshm_link *link, struct board *board, int kind);
@@ -182,6 +185,91 @@ static inline void attack_offers(struct voxshm_link *link, struct board *board, 
 }
 #define OFFERS 2
 
+/* The door: callers that do not come in, from a process that has its link besides. */
+
+enum call {
+	CALL_SILENT,	/* says nothing */
+	CALL_HANG_UP,	/* has gone when the host looks */
+	CALL_BEGIN,	/* says the beginning of a request */
+	CALL_DRIP,	/* says a long request a byte at a time */
+	CALL_NONSENSE,
+	CALL_REFUSED,
+	CALL_LEAVE,	/* is let in, and goes before it takes its place */
+	CALL_STAY,	/* is let in, and neither takes its place nor goes */
+	CALLS,
+};
+#define CALLERS 200	/* at once; more than wait before the host's door, or in its lobby */
+
+static inline int call_host(const struct board *board)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+				     strlen(board->address));
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	memcpy(address.sun_path, board->address, strlen(board->address));
+	address.sun_path[0] = '\0';
+	REQUIRE(fd >= 0);
+	if (connect(fd, (struct sockaddr *)&address, size) == 0)
+		return fd;
+	REQUIRE(errno == EAGAIN);
+	close(fd);
+	return -1;
+}
+
+/* Says what a caller of that kind says first. */
+static inline void call_speak(int fd, int kind)
+{
+	static const uint8_t longest[BOOTSTRAP_REQUEST_HEADER] = { 'R', 'S', 'H', '0', 255, 255 };
+	static const uint8_t nonsense[4096];
+	const void *bytes = longest;
+	size_t size = 0;
+
+	if (kind == CALL_BEGIN)
+		size = BOOTSTRAP_REQUEST_HEADER - 1;
+	if (kind == CALL_DRIP)
+		size = BOOTSTRAP_REQUEST_HEADER;
+	if (kind == CALL_NONSENSE) {
+		bytes = nonsense;
+		size = sizeof(nonsense);
+	}
+	if (size)
+		(void)!send(fd, bytes, size, MSG_NOSIGNAL);
+	if (kind >= CALL_REFUSED)
+		bootstrap_request(fd, kind == CALL_REFUSED ? REFUSED : "", NULL);
+}
+
+static inline bool call_stays(int kind)
+{
+	return kind == CALL_SILENT || kind == CALL_BEGIN || kind == CALL_DRIP || kind == CALL_STAY;
+}
+
+static inline void attack_calls(struct voxshm_link *link, struct board *board, int kind)
+{
+	int fds[CALLERS], next;
+
+	(void)link;
+	memset(fds, -1, sizeof(fds));
+	for (next = 0;; next = (next + 1) % CALLERS) {
+		if (fds[next] >= 0)
+			close(fds[next]);
+		fds[next] = call_host(board);
+		if (fds[next] < 0) {
+			sched_yield();
+			continue;
+		}
+		call_speak(fds[next], kind);
+		if (!call_stays(kind)) {
+			close(fds[next]);
+			fds[next] = -1;
+		}
+		if (kind == CALL_DRIP)
+			for (int i = 0; i < CALLERS; i++)
+				(void)!send(fds[i], "", 1, MSG_NOSIGNAL);
+		attack_note(board);
+	}
+}
+
 /* A rule is broken: once --------------------------------------------------------------- */
 
 /* Its index into the ring from which it reads. */
@@ -285,6 +373,7 @@ static inline void attack_bad_messages(struct voxshm_link *link, struct board *b
 	static const struct { int size, kind, reserved, fds; } messages[] = {
 		{ 2, 1, 0, 0 }, { 23, 3, 0, 1 }, { 25, 3, 0, 1 }, { 1, 0, 0, 1 }, { 24, 0, 0, 0 },
 		{ 24, 4, 0, 0 }, { 24, 3, 1, 1 }, { 24, 2, 0, 1 }, { 200, -1, 0, 4 },
+		{ 0, 0, 0, 1 }, { 0, 0, 0, 4 },
 	};
 	struct { struct file_message message; uint8_t more[200]; } bytes = {
 		.message.kind = (uint32_t)messages[kind].kind, .message.size = 4096,
@@ -301,7 +390,7 @@ static inline void attack_bad_messages(struct voxshm_link *link, struct board *b
 	ring(link);
 	attack_note(board);
 }
-#define BAD_MESSAGES 9
+#define BAD_MESSAGES 11
 
 /* An attacker's life ------------------------------------------------------------------ */
 

@@ -29,6 +29,9 @@
 #define LINK_RESIDENT (long)((3 * WORLD_MAPPINGS * WORLD_PAYLOAD) / KIB + 4 * KIB + \
 			     SANITIZED * 300 * KIB)
 
+/* Callers that the host hears at once, as many as its door lets wait, and ends that were let in. */
+#define LOBBY_FDS (64 + 16)
+
 /* How many messages each honest guest must get there and back beside an attack. */
 #define BESIDE 30
 #define AFTER 20
@@ -49,10 +52,10 @@ FIXTURE_TEARDOWN(guests)
 	world_close(_metadata, &self->world);
 }
 
-static void expect_bounds(struct __test_metadata *_metadata, const struct world *world)
+static void expect_bounds(struct __test_metadata *_metadata, struct world *world, int more_fds)
 {
-	cost_note((struct world *)world);
-	EXPECT_GE(world->base.fds + LATE_FDS + LINK_FDS, world->most.fds);
+	cost_note(world);
+	EXPECT_GE(world->base.fds + LATE_FDS + LINK_FDS + more_fds, world->most.fds);
 	EXPECT_GE(world->base.maps + LINK_MAPS, world->most.maps);
 	EXPECT_GE(world->base.resident + LINK_RESIDENT, world->most.resident);
 }
@@ -75,12 +78,10 @@ static void expect_outcome(struct __test_metadata *_metadata, struct world *worl
 	}
 }
 
-/* One attacker from its coming until nothing of it is left. */
-static void survive(struct __test_metadata *_metadata, struct world *world, attack_fn *run,
-		    int kind, enum outcome outcome)
+/* An attacker comes, and the honest guests get on beside it. */
+static void survive_beside(struct __test_metadata *_metadata, struct world *world, attack_fn *run,
+			   int kind, enum outcome outcome)
 {
-	int64_t until;
-
 	world->most = (struct cost){ 0 };
 	attack_begin(_metadata, world, run, kind);
 	ASSERT_TRUE(attack_goes_on(world))
@@ -90,7 +91,15 @@ static void survive(struct __test_metadata *_metadata, struct world *world, atta
 		       kind, world->board->exchanged[0], world->board->exchanged[1],
 		       world->attacker_ended, reason_of(world->attacker));
 	expect_outcome(_metadata, world, kind, outcome);
-	expect_bounds(_metadata, world);
+}
+
+/* It goes, having had no more than a link may, and nothing of it is left. */
+static void survive_end(struct __test_metadata *_metadata, struct world *world, int kind,
+			int more_fds)
+{
+	int64_t until;
+
+	expect_bounds(_metadata, world, more_fds);
 	/* It lives still: closing must need nothing of it. */
 	voxshm_link_close(world->attacker);
 	world->attacker = NULL;
@@ -102,6 +111,13 @@ static void survive(struct __test_metadata *_metadata, struct world *world, atta
 		serve(world);
 	EXPECT_GE(world->base.fds + LATE_FDS, count_fds())
 		TH_LOG("kind %d", kind);
+}
+
+static void survive(struct __test_metadata *_metadata, struct world *world, attack_fn *run,
+		    int kind, enum outcome outcome)
+{
+	survive_beside(_metadata, world, run, kind, outcome);
+	survive_end(_metadata, world, kind, 0);
 }
 
 static void survive_all(struct __test_metadata *_metadata, struct world *world, attack_fn *run,
@@ -217,6 +233,39 @@ TEST_F(guests, control_messages_of_every_wrong_shape)
 	if (variant->choice.backend == VOXSHM_BACKEND_DEVICE)
 		SKIP(return, "on the device there are no control messages");
 	survive_all(_metadata, &self->world, attack_bad_messages, BAD_MESSAGES, FAILS);
+}
+
+static void newcomer_run(struct voxshm_link *link, void *argument)
+{
+	(void)argument;
+	REQUIRE_EQ(0, send_pattern(link, 1000, 1, PATIENCE));
+	REQUIRE_EQ(0, recv_pattern(link, 1000, 2, PATIENCE));
+	voxshm_link_close(link);
+}
+
+/* Whoever calls honestly is let in at once, unless others have taken all places. */
+static void expect_newcomer(struct __test_metadata *_metadata, struct world *world, int kind)
+{
+	pid_t pid = walk_in_fork(world->board->address, newcomer_run, NULL);
+	int64_t until = now_ns() + PATIENCE;
+
+	world->newcomers = 0;
+	while (!world->newcomers && now_ns() < until)
+		serve(world);
+	EXPECT_EQ(1, world->newcomers)
+		TH_LOG("kind %d", kind);
+	child_wait(pid);
+}
+
+TEST_F_TIMEOUT(guests, calls_without_end, 60)
+{
+	for (int kind = 0; kind < CALLS; kind++) {
+		survive_beside(_metadata, &self->world, attack_calls, kind, GOES_ON);
+		if (kind < CALL_LEAVE)
+			expect_newcomer(_metadata, &self->world, kind);
+		survive_end(_metadata, &self->world, kind, LOBBY_FDS);
+		expect_newcomer(_metadata, &self->world, kind);
+	}
 }
 
 /*

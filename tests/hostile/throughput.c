@@ -133,6 +133,7 @@ COMPARE(hoard, 1, false)
 COMPARE(sleep_words, 2, true)
 COMPARE(rings, RINGS, false)
 COMPARE(returns, RETURNS, true)
+COMPARE(calls, CALLS, false)
 
 TEST_F_TIMEOUT(throughput, offers, 60)
 {

@@ -26,6 +26,7 @@ struct board {
 	_Atomic bool inline_only;		/* honest messages travel in the ring */
 	_Atomic bool attacking;
 	uint32_t spin_ns;			/* of the honest guests; 0: the default */
+	char address[64];			/* where the host listens */
 };
 
 struct honest {
@@ -50,6 +51,7 @@ struct world {
 	bool attacker_ended;
 	bool feeds;		/* the host sends to the attacker, too */
 	enum voxshm_event_type attacker_end;
+	unsigned int newcomers;	/* that walked in, said something and left */
 	uint64_t waits, events, attacker_events;
 	struct cost base, most;
 	int fds_before;
@@ -206,6 +208,17 @@ static inline void feed_attacker(struct world *world)
 		voxshm_try_send(world->attacker, data, sizes[i]);
 }
 
+/* Somebody who walked in: told how it is, it leaves. */
+static inline void serve_newcomer(struct world *world, const struct voxshm_event *event)
+{
+	if (event->type == VOXSHM_EVENT_READABLE) {
+		world->newcomers += recv_pattern(event->link, 1000, 1, 0) == 0;
+		REQUIRE_EQ(0, send_pattern(event->link, 1000, 2, 0));
+	} else if (event->type >= VOXSHM_EVENT_LEFT) {
+		voxshm_link_close(event->link);
+	}
+}
+
 static inline struct honest *honest_of(struct world *world, const struct voxshm_link *link)
 {
 	for (int i = 0; i < HONEST; i++)
@@ -229,7 +242,10 @@ static inline void handle(struct world *world, const struct voxshm_event *event)
 			serve_honest(world, honest);
 		return;
 	}
-	REQUIRE(event->link == world->attacker);
+	if (event->link != world->attacker) {
+		serve_newcomer(world, event);
+		return;
+	}
 	world->attacker_events++;
 	if (event->type == VOXSHM_EVENT_READABLE)
 		serve_attacker(world);
@@ -289,15 +305,31 @@ static inline struct board *board_new(void)
 	return board;
 }
 
+#define REFUSED "refuse me"
+
+static inline int world_lets_in(void *data, const struct voxshm_caller *caller,
+				struct voxshm_error *reason)
+{
+	size_t size = strlen(REFUSED);
+
+	(void)data;
+	(void)reason;
+	return caller->session_size == size && !memcmp(caller->session, REFUSED, size) ? -EACCES : 0;
+}
+
 static inline void world_open_spinning(struct __test_metadata *_metadata, struct world *world,
 				       const struct voxshm_config *config, uint32_t spin_ns)
 {
+	struct voxshm_error error = { "" };
 	int i;
 
 	*world = (struct world){ .fds_before = count_fds(), .board = board_new() };
 	world->board->spin_ns = spin_ns;
 	world->board->inline_only = spin_ns != 0;
 	host_open(_metadata, &world->host, config);
+	ASSERT_EQ(0, voxshm_host_listen(world->host, abstract_address(world->board->address), 0,
+					world_lets_in, NULL, &error))
+		TH_LOG("%s", error.text);
 	for (i = 0; i < HONEST; i++) {
 		struct honest_argument argument = { world->board, i };
 
