@@ -512,6 +512,7 @@ static int poll_kernel(struct voxshm_host *host, int64_t deadline)
 	int64_t now, left;
 	int count, i;
 
+	host->busy = host->waits_since_poll >= WAITS_PER_POLL;
 	host->waits_since_poll = 0;
 	now = clock_now();
 	if (host->ending && (deadline < 0 || deadline > now + EXPLAIN_POLL_NS))

@@ -31,6 +31,7 @@ struct voxshm_host {
 	uint32_t undrained;		/* links that ended and are not closed yet */
 	uint32_t ending;		/* of these: how they ended is not known yet */
 	uint32_t waits_since_poll;
+	bool busy;			/* asks the kernel though a hot link may have news */
 	struct lobby *lobby;		/* NULL: does not listen */
 	struct orphan *orphans;		/* children whose link was closed */
 };

@@ -5,6 +5,8 @@
  * The lobby owns the listening socket and the callers that have connected but
  * not finished their request. It never waits for a caller: what one sends is
  * taken as it comes, and when the lobby is full the one that came first goes.
+ * Callers without end do not stop a host that is busy with its guests: beside
+ * those the lobby has a share of the thread's time, and all of it when they rest.
  * It has an epoll of its own, watched by the host's, and handles one event at
  * a time, so that any caller may be dropped at any time.
  */
@@ -27,7 +29,10 @@
 #include "host.h"
 
 #define MAX_CALLERS 64
-#define EVENTS_PER_VISIT 16
+#define EVENTS_PER_VISIT 4
+/* Of a busy host's time one part in SHARE, and so much of it at once. */
+#define SHARE 16
+#define MOST_CREDIT_NS 5000000
 #define BACKLOG 128
 #define PAUSE_NS 20000000
 #define LOCK_TRIES 100
@@ -52,6 +57,8 @@ struct lobby {
 	struct caller *first, *last;
 	unsigned int callers;
 	int pause_fd;			/* a timer: how long the door is not watched */
+	int64_t credit_ns;		/* may be spent while the host is busy */
+	int64_t credited;		/* when that was reckoned last */
 };
 
 static void caller_drop(struct lobby *lobby, struct caller *caller)
@@ -241,9 +248,8 @@ static void caller_handle(struct voxshm_host *host, struct lobby *lobby, struct 
 	caller_drop(lobby, caller);
 }
 
-static void lobby_handle(struct voxshm_host *host, struct watch *watch)
+static void visit(struct voxshm_host *host, struct lobby *lobby)
 {
-	struct lobby *lobby = (struct lobby *)watch;
 	struct epoll_event event;
 	int visits;
 
@@ -257,6 +263,30 @@ static void lobby_handle(struct voxshm_host *host, struct watch *watch)
 		else
 			caller_handle(host, lobby, event.data.ptr);
 	}
+}
+
+/* Return: what the clock says. */
+static int64_t reckon(struct lobby *lobby)
+{
+	int64_t now = clock_now();
+
+	lobby->credit_ns += (now - lobby->credited) / SHARE;
+	if (lobby->credit_ns > MOST_CREDIT_NS)
+		lobby->credit_ns = MOST_CREDIT_NS;
+	lobby->credited = now;
+	return now;
+}
+
+static void lobby_handle(struct voxshm_host *host, struct watch *watch)
+{
+	struct lobby *lobby = (struct lobby *)watch;
+	int64_t begin = reckon(lobby);
+
+	if (host->busy && lobby->credit_ns < 0)
+		return;
+	visit(host, lobby);
+	if (host->busy)
+		lobby->credit_ns -= clock_now() - begin;
 }
 
 /* Is there a socket at the path on which nobody listens any more? */
