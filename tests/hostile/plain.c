@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * plain.c - the memory that a vox-shm guest offers. It cannot seal what it
+ * plain.c - the memory that a vox-shm guest offers, and how it rings. It cannot seal what it
  * offers, so a host has to live with memory that is taken away again; and it
- * tells nobody what it lets go of, so a host has to bound what it keeps.
+ * tells nobody what it lets go of, so a host has to bound what it keeps. Nor does
+ * it know when its host sleeps, and rings for all it does.
  */
 #include "plain_guest.h"
 
@@ -200,6 +201,61 @@ TEST_F(plain, offers_that_wait_are_taken_when_there_is_room)
 		ASSERT_EQ(0, recv_pattern(self->link, SIZE, i, PATIENCE))
 			TH_LOG("mapping %u: %s", i, reason_of(self->link));
 	}
+}
+
+static bool rings_are_taken(struct voxshm_link *link, const struct plain_guest *guest, int count)
+{
+	for (int i = 0; i < count; i++) {
+		plain_ring(guest);
+		if (i % 64 == 63)
+			voxshm_link_status(link, &(struct voxshm_status){ 0 });
+	}
+	return *reason_of(link) == '\0';
+}
+
+TEST_F(plain, it_rings_for_all_it_does)
+{
+	struct voxshm_view view;
+
+	ASSERT_EQ(0, plain_send(&self->guest, 0));
+	ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE));
+	ASSERT_EQ(0, voxshm_release(self->link, &view));
+	for (int i = 0; i < 1000; i++) {
+		ASSERT_EQ(0, plain_send(&self->guest, 1));
+		ASSERT_TRUE(rings_are_taken(self->link, &self->guest, 64));
+		ASSERT_EQ(0, voxshm_recv(self->link, &view, PATIENCE))
+			TH_LOG("message %d: %s", i, reason_of(self->link));
+		ASSERT_EQ(0, voxshm_release(self->link, &view));
+	}
+}
+
+/* It reads what the host sends, and lets go of it later; and says nothing itself. */
+TEST_F(plain, it_rings_for_all_it_reads)
+{
+	struct vox_ring_consumer consumer;
+
+	ASSERT_EQ(0, vox_consumer_init(&consumer, vox_peer_ring(self->guest.segment,
+								self->guest.peer, VOX_HOST),
+				       self->guest.segment->geometry.ring_capacity, NULL));
+	plain_ring(&self->guest);
+	for (int i = 0; i < 1000; i++) {
+		ASSERT_EQ(0, voxshm_send(self->link, "x", 1, PATIENCE));
+		ASSERT_LT(0, vox_ring_peek(&consumer));
+		ASSERT_EQ(0, vox_ring_release(&consumer, vox_ring_take(&consumer,
+								      vox_entry_size(1))));
+		vox_ring_publish_read(&consumer);
+		ASSERT_TRUE(rings_are_taken(self->link, &self->guest, 64))
+			TH_LOG("message %d: %s", i, reason_of(self->link));
+	}
+}
+
+TEST_F(plain, it_rings_without_end)
+{
+	ASSERT_EQ(0, plain_send(&self->guest, 0));
+	ASSERT_EQ(0, voxshm_recv(self->link, &(struct voxshm_view){ 0 }, PATIENCE));
+	EXPECT_TRUE(rings_are_taken(self->link, &self->guest, LINK_PATIENCE));
+	EXPECT_FALSE(rings_are_taken(self->link, &self->guest, LINK_PATIENCE));
+	EXPECT_STREQ("it rings without end", reason_of(self->link));
 }
 
 /* A guest of ours seals what it offers, whatever number it gives it. */

@@ -50,6 +50,19 @@ static inline void plain_leave(struct plain_guest *guest)
 	guest->segment = NULL;
 }
 
+/* Sends one byte. Return: 0 or -EAGAIN. */
+static inline int plain_send(struct plain_guest *guest, uint8_t byte)
+{
+	int64_t position = vox_ring_grant(&guest->producer, vox_entry_size(1));
+
+	if (position < 0)
+		return (int)position;
+	*vox_entry_write_inline(vox_ring_entry(&guest->producer, position), 1) = byte;
+	vox_ring_commit(&guest->producer, position, vox_entry_size(1), true);
+	plain_ring(guest);
+	return 0;
+}
+
 /* Commits a reference to a mapping, and rings if asked to. */
 static inline int plain_refer(struct plain_guest *guest, const struct vox_mapping_ref *ref,
 			      bool ring)
