@@ -45,7 +45,9 @@ struct trace {
 struct victim {
 	pid_t pid;
 	bool ended;
-	int status;		/* of waitpid(), once it ended */
+	bool late;		/* it did neither stop nor end in time */
+	int status;		/* of waitpid(), once it ended or stopped */
+	int cause;		/* of its last stop, as victim_cause() */
 };
 
 /* Has the victim something half done, as far as shared memory tells? Or NULL. */
@@ -91,6 +93,7 @@ static inline bool victim_wait(struct victim *victim, victim_serve_fn *serve, vo
 	int status = 0;
 	pid_t pid;
 
+	victim->late = true;
 	while ((pid = waitpid(victim->pid, &status, serve ? WNOHANG : 0)) == 0) {
 		if (now_ns() > until)
 			return false;
@@ -98,6 +101,7 @@ static inline bool victim_wait(struct victim *victim, victim_serve_fn *serve, vo
 	}
 	if (pid != victim->pid)
 		return false;
+	victim->late = false;
 	victim->ended = !WIFSTOPPED(status);
 	victim->status = status;
 	return !victim->ended;
@@ -108,9 +112,11 @@ static inline const char *victim_fate(const struct victim *victim)
 {
 	static char text[64];
 
-	if (!victim->ended)
-		snprintf(text, sizeof(text), "it hangs, or has a signal %d",
-			 WSTOPSIG(victim->status));
+	if (victim->late)
+		snprintf(text, sizeof(text), "it hangs");
+	else if (!victim->ended)
+		snprintf(text, sizeof(text), "it stands with signal %d, cause %d",
+			 WSTOPSIG(victim->status), victim->cause);
 	else if (WIFSIGNALED(victim->status))
 		snprintf(text, sizeof(text), "killed by signal %d", WTERMSIG(victim->status));
 	else
@@ -148,14 +154,24 @@ static inline bool victim_calls(const struct victim *victim)
 }
 
 /* How the victim's last stop came about: TRAP_HWBKPT, SI_KERNEL (a marker), or a step. */
-static inline int victim_cause(const struct victim *victim)
+static inline int victim_cause(struct victim *victim)
 {
 	siginfo_t info = { 0 };
 
-	if (WSTOPSIG(victim->status) != SIGTRAP ||
-	    ptrace(PTRACE_GETSIGINFO, victim->pid, 0, &info) < 0)
-		return 0;
-	return info.si_code;
+	victim->cause = 0;
+	if (WSTOPSIG(victim->status) == SIGTRAP &&
+	    ptrace(PTRACE_GETSIGINFO, victim->pid, 0, &info) == 0)
+		victim->cause = info.si_code;
+	return victim->cause;
+}
+
+/*
+ * Does it stand where the debug register stopped it? (Under a hypervisor the register
+ * that says so is lost now and then; the kernel then takes it for a trap of the victim's.)
+ */
+static inline bool is_hit(const struct victim *victim, int cause, uint64_t place)
+{
+	return cause == TRAP_HWBKPT || (cause == TRAP_BRKPT && victim_place(victim) == place);
 }
 
 /* Has it done one instruction? (Behind a system call the cause is TRAP_BRKPT.) */
@@ -336,7 +352,7 @@ static inline enum arrival victim_run_to(struct victim *victim, const struct tra
 		if (!victim_go(victim, PTRACE_CONT, serve, data))
 			return LOST;
 		cause = victim_cause(victim);
-		if (cause != TRAP_HWBKPT)
+		if (!is_hit(victim, cause, trace->place[start]))
 			return cause == SI_KERNEL ? STRAYED : LOST;
 	}
 	set_debug_register(victim, 7, 0);
