@@ -13,6 +13,7 @@
 #include "plan.h"
 #include "report.h"
 
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
 #define MAX_EXTERNALS 8
 #define NORMAL_ROUNDS 11
 #define NORMAL_SLICE_NS 8e6
@@ -144,6 +145,41 @@ static void usage(FILE *stream)
 	exit(stream == stderr ? 2 : 0);
 }
 
+/* Return: what an option says; ends the program when that is no number above 0. */
+static double number(const char *option, const char *text)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	if (end == text || *end || !(value > 0)) {
+		fprintf(stderr, "bench: --%s %s: give a number above 0\n", option, text);
+		exit(2);
+	}
+	return value;
+}
+
+static void check_sections(const char *names)
+{
+	const char *name, *end;
+	size_t i;
+
+	for (name = names; *name; name = *end ? end + 1 : end) {
+		end = strchrnul(name, ',');
+		for (i = 0; i < ARRAY_SIZE(sections); i++)
+			if (strlen(sections[i].name) == (size_t)(end - name) &&
+			    !strncmp(sections[i].name, name, (size_t)(end - name)))
+				break;
+		if (i < ARRAY_SIZE(sections))
+			continue;
+		fprintf(stderr, "bench: there is no section %.*s; there are", (int)(end - name),
+			name);
+		for (i = 0; i < ARRAY_SIZE(sections); i++)
+			fprintf(stderr, " %s", sections[i].name);
+		fprintf(stderr, "\n");
+		exit(2);
+	}
+}
+
 static const char *parse(int argc, char **argv, struct plan *plan, const char **externals)
 {
 	static const struct option options[] = {
@@ -168,19 +204,20 @@ static const char *parse(int argc, char **argv, struct plan *plan, const char **
 			plan->slice_ns = QUICK_SLICE_NS;
 			break;
 		case 's':
+			check_sections(optarg);
 			plan->sections = optarg;
 			break;
 		case 'r':
 			plan->rows = optarg;
 			break;
 		case 'b':
-			plan->only_size = strtoul(optarg, NULL, 0);
+			plan->only_size = (size_t)number("size", optarg);
 			break;
 		case 'n':
-			plan->rounds = (unsigned int)strtoul(optarg, NULL, 0);
+			plan->rounds = (unsigned int)number("rounds", optarg);
 			break;
 		case 't':
-			plan->slice_ns = strtod(optarg, NULL) * 1e6;
+			plan->slice_ns = number("slice", optarg) * 1e6;
 			break;
 		case 'x':
 			if (count < MAX_EXTERNALS)
@@ -220,7 +257,7 @@ int main(int argc, char **argv)
 	/* So that what else runs disturbs less; where that is not allowed it stays out. */
 	setpriority(PRIO_PROCESS, 0, -20);
 	print_machine(stdout, &plan);
-	for (i = 0; i < sizeof(sections) / sizeof(*sections); i++)
+	for (i = 0; i < ARRAY_SIZE(sections); i++)
 		if (!plan.sections || listed(plan.sections, sections[i].name))
 			sections[i].run(&plan);
 	print_tables(stdout);
