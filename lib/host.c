@@ -425,14 +425,9 @@ static bool tell_end(struct voxshm_link *link, struct voxshm_event *event)
 	return true;
 }
 
-/* What there is to tell of one link. Return: was an event filled? */
-static bool tell(struct voxshm_link *link, struct voxshm_event *event)
+/* Return: has the guest come? */
+static bool tell_attached(struct voxshm_link *link, bool readable)
 {
-	bool failed = link_state(link) == VOXSHM_LINK_FAILED;
-	/* Once: what comes after the look at the claim must not be told before it. */
-	bool readable = link->kept.data || link->format->readable(link);
-
-	event->link = link;
 	/* What a guest sends may be seen before its claim, which came first, or never comes. */
 	if (!link->end->claimed && readable) {
 		link_drain_wait(link);
@@ -441,12 +436,25 @@ static bool tell(struct voxshm_link *link, struct voxshm_event *event)
 		link_update_state(link);
 		pthread_mutex_unlock(&link->waiters.lock);
 	}
-	if (link->end->claimed && !link->attached_told) {
-		link->attached_told = true;
-		link->known = true;
-		rewatch_link(link);
-		if (!link->ended)
-			link->format->link_attached(link);
+	if (!link->end->claimed)
+		return false;
+	link->attached_told = true;
+	link->known = true;
+	rewatch_link(link);
+	if (!link->ended)
+		link->format->link_attached(link);
+	return true;
+}
+
+/* What there is to tell of one link. Return: was an event filled? */
+static bool tell(struct voxshm_link *link, struct voxshm_event *event)
+{
+	bool failed = link_state(link) == VOXSHM_LINK_FAILED;
+	/* Once: what comes after the look at the claim must not be told before it. */
+	bool readable = link->has_kept || link->format->readable(link);
+
+	event->link = link;
+	if (__builtin_expect(!link->attached_told, 0) && tell_attached(link, readable)) {
 		event->type = VOXSHM_EVENT_ATTACHED;
 		return true;
 	}

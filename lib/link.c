@@ -17,7 +17,8 @@
 /* Fruitless tries between two questions to the kernel whether the peer lives. */
 #define TRIES_PER_DRAIN 4096
 
-int link_init(struct voxshm_link *link, const struct format *format, struct end *end)
+int link_init(struct voxshm_link *link, const struct format *format, struct end *end,
+	      struct link_traffic *sent, struct link_traffic *received)
 {
 	link->format = format;
 	link->end = end;
@@ -26,6 +27,8 @@ int link_init(struct voxshm_link *link, const struct format *format, struct end 
 	link->kick_fd = -1;
 	link->polled_pidfd = -1;
 	link->patience = LINK_PATIENCE;
+	link->sent = sent;
+	link->received = received;
 	return -pthread_mutex_init(&link->waiters.lock, NULL);
 }
 
@@ -154,7 +157,7 @@ bool link_ready(struct voxshm_link *link, unsigned int interest)
 	shared_look_again();
 	if (link_state(link) > VOXSHM_LINK_ATTACHED)
 		return true;
-	if ((interest & VOXSHM_READABLE) && (link->kept.data || link->format->readable(link)))
+	if ((interest & VOXSHM_READABLE) && (link->has_kept || link->format->readable(link)))
 		return true;
 	return (interest & VOXSHM_WRITABLE) && link->format->writable(link);
 }
@@ -310,11 +313,11 @@ static int try_recv(struct voxshm_link *link, struct voxshm_view *view)
 {
 	int ret, state;
 
-	if (__builtin_expect(link->kept.data != NULL, 0)) {
+	if (__builtin_expect(link->has_kept, 0)) {
 		*view = link->kept;
-		link->kept.data = NULL;
-		link->messages_received++;
-		link->bytes_received += view->size;
+		link->has_kept = false;
+		link->received->messages++;
+		link->received->bytes += view->size;
 		return 0;
 	}
 	state = link_state(link);
@@ -345,7 +348,7 @@ int link_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeou
 
 int voxshm_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeout)
 {
-	if (__builtin_expect(link->kept.data || link_state(link) > VOXSHM_LINK_ATTACHED, 0))
+	if (__builtin_expect(link->has_kept || link_state(link) > VOXSHM_LINK_ATTACHED, 0))
 		return link_recv(link, view, timeout);
 	return link->format->recv(link, view, timeout);
 }
@@ -369,7 +372,7 @@ int voxshm_recv_batch(struct voxshm_link *link, struct voxshm_view *views, unsig
 	if (ret)
 		return ret;
 	received = 1;
-	if (link->format->recv_some && !link->kept.data &&
+	if (link->format->recv_some && !link->has_kept &&
 	    link_state(link) <= VOXSHM_LINK_ATTACHED)
 		received += link->format->recv_some(link, views + 1, count - 1);
 	for (; received < count; received++)
@@ -388,8 +391,9 @@ ssize_t voxshm_recv_copy(struct voxshm_link *link, void *data, size_t size, int6
 		return ret;
 	if (view.size > size) {
 		link->kept = view;
-		link->messages_received--;
-		link->bytes_received -= view.size;
+		link->has_kept = true;
+		link->received->messages--;
+		link->received->bytes -= view.size;
 		return -EMSGSIZE;
 	}
 	if (view.size)
@@ -528,10 +532,10 @@ void voxshm_link_status(struct voxshm_link *link, struct voxshm_status *status)
 void voxshm_link_counters(const struct voxshm_link *link, struct voxshm_counters *counters)
 {
 	*counters = (struct voxshm_counters){
-		.messages_sent = link->messages_sent,
-		.bytes_sent = link->bytes_sent,
-		.messages_received = link->messages_received,
-		.bytes_received = link->bytes_received,
+		.messages_sent = link->sent->messages,
+		.bytes_sent = link->sent->bytes,
+		.messages_received = link->received->messages,
+		.bytes_received = link->received->bytes,
 		.doorbells_rung = atomic_load_explicit(&link->doorbells_rung,
 						       memory_order_relaxed),
 		.sleeps = atomic_load_explicit(&link->sleeps, memory_order_relaxed),

@@ -35,18 +35,47 @@ struct watch {
 	void (*handle)(struct voxshm_host *host, struct watch *watch);
 };
 
+/* What one side of a link has done; beside what it touches for each message. */
+struct link_traffic {
+	uint64_t messages, bytes;
+};
+
+/*
+ * By cache lines: a host that serves many links finds few of them in its cache.
+ * What each format touches for a message is in lines of its own.
+ */
 struct voxshm_link {
+	/* read by every call, seldom written */
 	const struct format *format;
-	struct end *end;
+	struct sleep_words *mine, *theirs;	/* NULL: a plain vox segment has none */
 	void *data;		/* the application's */
 	size_t max_payload;
-	uint32_t peer_id;	/* of the guest, on both sides */
-	uint32_t epoch;
-	uint32_t spin_ns;
-	bool is_host;
-
 	/* enum voxshm_link_state; written under waiters.lock, only forward. */
 	_Atomic int state;
+	uint32_t spin_ns;
+	uint32_t peer_id;	/* of the guest, on both sides */
+	uint32_t epoch;
+	bool is_host;
+	bool has_kept;		/* the receiving thread's, see below */
+
+	/* the host's loop; see host.h */
+	_Alignas(CACHE_LINE) struct voxshm_link *hot_next;
+	struct voxshm_link *hot_previous;
+	struct voxshm_host *host;
+	uint32_t idle_looks;
+	_Atomic bool hot;	/* in the host's list of links to look at */
+	bool known;		/* to the application: closing is its task */
+	bool attached_told, end_told;
+	bool ended;		/* the peer slot is free again */
+	bool blocked;		/* the sending thread's: a send was refused with -EAGAIN */
+
+	/* the rest of the host's */
+	struct watch watch;
+	struct voxshm_link *next, *previous;
+	int watched_wake_fd, watched_pidfd;	/* in the host's epoll, or -1 */
+	int64_t end_time;	/* when the end was seen */
+
+	struct end *end;
 	/* 0, or why the link failed; the sentence is static. */
 	_Atomic(const char *) failure;
 
@@ -66,29 +95,17 @@ struct voxshm_link {
 	bool poll_armed;	/* under waiters.lock */
 
 	/* the sending thread's */
-	uint64_t messages_sent, bytes_sent, mappings_made;
-	bool blocked;		/* a send was refused with -EAGAIN */
+	struct link_traffic *sent;
+	uint64_t mappings_made;
 
 	/* the receiving thread's */
-	uint64_t messages_received, bytes_received;
-	struct voxshm_view kept;	/* taken by recv_copy(), did not fit */
-
-	/* the host's; see host.h */
-	struct voxshm_host *host;
-	struct watch watch;
-	struct voxshm_link *next, *previous;
-	struct voxshm_link *hot_next, *hot_previous;
-	int watched_wake_fd, watched_pidfd;	/* in the host's epoll, or -1 */
-	uint32_t idle_looks;
-	int64_t end_time;	/* when the end was seen */
-	_Atomic bool hot;	/* in the host's list of links to look at */
-	bool known;		/* to the application: closing is its task */
-	bool attached_told, end_told;
-	bool ended;		/* the peer slot is free again */
+	struct link_traffic *received;
+	struct voxshm_view kept;	/* if has_kept: taken by recv_copy(), did not fit */
 };
 
-/* Return: 0, -ENOMEM. */
-int link_init(struct voxshm_link *link, const struct format *format, struct end *end);
+/* The traffic is part of what the format's link is. Return: 0, -ENOMEM. */
+int link_init(struct voxshm_link *link, const struct format *format, struct end *end,
+	      struct link_traffic *sent, struct link_traffic *received);
 void link_deinit(struct voxshm_link *link);
 
 /* The peer broke the protocol. The first reason stays. Return: -EBADMSG. */

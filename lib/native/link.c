@@ -12,8 +12,8 @@ static int init_parts(struct native_link *native, enum native_side side)
 	uint8_t *window = native->window.base;
 	int ret;
 
-	native->mine = (void *)(window + geometry->sleep[side]);
-	native->theirs = (void *)(window + geometry->sleep[peer]);
+	native->link.mine = (void *)(window + geometry->sleep[side]);
+	native->link.theirs = (void *)(window + geometry->sleep[peer]);
 	native_producer_init(&native->producer, (void *)(window + geometry->ring[side]), capacity);
 	ret = native_pool_view_init(&native->peer_pool, geometry, peer, window);
 	if (ret)
@@ -75,7 +75,7 @@ int native_link_new(struct native_link **out, const struct native_geometry *geom
 	ret = init_parts(native, side);
 	if (ret)
 		goto free_native;
-	ret = link_init(&native->link, &native_format, end);
+	ret = link_init(&native->link, &native_format, end, &native->sent, &native->taken);
 	if (ret)
 		goto deinit;
 	native->link.max_payload = geometry->parameters.max_payload;
@@ -110,9 +110,9 @@ static void arm(struct voxshm_link *link, unsigned int interest)
 	/* A producer that waits for room must not wait for our sleep to end. */
 	native_publish_space(native);
 	if (interest & VOXSHM_READABLE)
-		shared_store_fenced_u32(&native->mine->data, 1);	/* C */
+		shared_store_fenced_u32(&native->link.mine->data, 1);	/* C */
 	if (interest & VOXSHM_WRITABLE)
-		shared_store_fenced_u32(&native->mine->space, 1);	/* C */
+		shared_store_fenced_u32(&native->link.mine->space, 1);	/* C */
 }
 
 static bool disarm(struct voxshm_link *link, unsigned int interest)
@@ -121,9 +121,9 @@ static bool disarm(struct voxshm_link *link, unsigned int interest)
 	bool rung = false;
 
 	if (interest & VOXSHM_READABLE)
-		rung |= shared_exchange_u32(&native->mine->data, 0) == 0;
+		rung |= shared_exchange_u32(&native->link.mine->data, 0) == 0;
 	if (interest & VOXSHM_WRITABLE)
-		rung |= shared_exchange_u32(&native->mine->space, 0) == 0;
+		rung |= shared_exchange_u32(&native->link.mine->space, 0) == 0;
 	return rung;
 }
 

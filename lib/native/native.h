@@ -27,20 +27,20 @@ struct native_link {
 	struct voxshm_link link;
 	struct native_geometry geometry;
 	struct memory window;
-	struct sleep_words *mine, *theirs;
 
 	/* the sending thread's */
-	_Alignas(CACHE_LINE) struct native_producer producer;
+	_Alignas(CACHE_LINE) struct link_traffic sent;
+	struct native_producer producer;
+	size_t small_sizes;		/* so many, from NATIVE_SMALL_MIN on, travel inline */
 	struct native_pool pool;
 	struct native_mappings mappings;
 	struct native_scratch scratch;
 	enum native_lack lack;
 	size_t lack_size;
-	size_t small_sizes;		/* so many, from NATIVE_SMALL_MIN on, travel inline */
 
 	/* the receiving thread's */
-	_Alignas(CACHE_LINE) struct native_consumer consumer;
-	uint32_t parked;		/* size of the oldest entry, which is to be released; or 0 */
+	_Alignas(CACHE_LINE) struct link_traffic taken;
+	struct native_consumer consumer;
 	struct native_pool_view peer_pool;
 	struct native_received_table received;
 };

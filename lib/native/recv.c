@@ -24,7 +24,7 @@ void native_publish_space(struct native_link *native)
 	published = native_ring_publish(&native->consumer);
 	pthread_mutex_unlock(&native->link.waiters.lock);
 	if (published)
-		link_wake(&native->link, &native->theirs->space);
+		link_wake(&native->link, &native->link.theirs->space);
 }
 
 /* Releases ring lines; the room goes back when enough of it is due or waited for. */
@@ -36,7 +36,7 @@ static inline int release_lines(struct native_link *native, uint32_t position, u
 	if (__builtin_expect(ret, 0))
 		return ret;
 	if (native_ring_due(&native->consumer) ||
-	    __builtin_expect(shared_hint_u32(&native->theirs->space) != 0, 0)) {
+	    __builtin_expect(shared_hint_u32(&native->link.theirs->space) != 0, 0)) {
 		native->consumer.unpublished = 0;
 		native_publish_space(native);
 	}
@@ -49,8 +49,8 @@ static inline int release_lines(struct native_link *native, uint32_t position, u
  */
 static inline void unpark(struct native_link *native)
 {
-	native_ring_release_only(&native->consumer, native->parked);
-	native->parked = 0;
+	native_ring_release_only(&native->consumer, native->consumer.parked);
+	native->consumer.parked = 0;
 }
 
 /*
@@ -63,12 +63,12 @@ static inline void unpark(struct native_link *native)
 static inline bool park(struct native_link *native, uint32_t position, uint32_t size,
 			uint32_t number)
 {
-	if (__builtin_expect(native->parked ||
+	if (__builtin_expect(native->consumer.parked ||
 			     !native_ring_only(&native->consumer, position, number) ||
 			     !native_ring_can_wait(&native->consumer, size) ||
-			     shared_hint_u32(&native->theirs->space) != 0, 0))
+			     shared_hint_u32(&native->link.theirs->space) != 0, 0))
 		return false;
-	native->parked = size;
+	native->consumer.parked = size;
 	return true;
 }
 
@@ -77,7 +77,7 @@ static int release_later(struct native_link *native, uint32_t position, uint32_t
 {
 	if (park(native, position, size, number))
 		return 0;
-	if (native->parked)
+	if (native->consumer.parked)
 		unpark(native);
 	return release_lines(native, position, size, number);
 }
@@ -264,7 +264,7 @@ static inline bool recv_quick(struct native_link *native, struct voxshm_view *vi
 	uint32_t cursor, number, length, total;
 	uint64_t header;
 
-	if (native->parked)
+	if (native->consumer.parked)
 		unpark(native);
 	cursor = consumer->cursor;
 	header = shared_load_u64(native_line(consumer->ring, cursor));	/* A */
@@ -283,8 +283,8 @@ static inline bool recv_quick(struct native_link *native, struct voxshm_view *vi
 	view->size = length;
 	view->token = (uint64_t)total << 32 | cursor;
 	view->kind = VIEW_INLINE | number << VIEW_KIND_BITS;
-	native->link.messages_received++;
-	native->link.bytes_received += length;
+	native->taken.messages++;
+	native->taken.bytes += length;
 	return true;
 }
 
@@ -321,8 +321,8 @@ static __attribute__((noinline)) int recv_other(struct native_link *native,
 	      recv_inline(native, &entry, view);
 	if (ret)
 		return ret;
-	native->link.messages_received++;
-	native->link.bytes_received += view->size;
+	native->taken.messages++;
+	native->taken.bytes += view->size;
 	return 0;
 }
 
@@ -352,7 +352,7 @@ static int release_any(struct native_link *native, const struct voxshm_view *vie
 		return -EINVAL;
 	}
 	if (ret == 0)
-		link_wake(&native->link, &native->theirs->space);
+		link_wake(&native->link, &native->link.theirs->space);
 	return ret;
 }
 
@@ -361,7 +361,7 @@ static __attribute__((noinline)) int release_view(struct native_link *native,
 {
 	int ret;
 
-	if ((uint8_t)view->kind == VIEW_INLINE && !native->parked)
+	if ((uint8_t)view->kind == VIEW_INLINE && !native->consumer.parked)
 		ret = release_lines(native, (uint32_t)view->token, (uint32_t)(view->token >> 32),
 				    view->kind >> VIEW_KIND_BITS);
 	else

@@ -64,8 +64,8 @@ struct native_producer {
 };
 
 struct native_consumer {
+	/* of each message */
 	struct native_ring *ring;
-	uint32_t capacity;
 	uint32_t cursor;		/* where the next entry is looked for */
 	uint32_t limit;			/* what no entry may pass */
 	uint32_t released;		/* all before it is zeroed and free */
@@ -74,9 +74,12 @@ struct native_consumer {
 	uint32_t released_count;	/* of these, released in order */
 	uint32_t unpublished;		/* bytes released since the last publish */
 	uint32_t lazy;			/* so many may stay unpublished */
+	uint32_t early;			/* entries released before older ones */
+	uint32_t parked;		/* size of the oldest entry, which is to be released; or 0 */
+	/* of others */
+	uint32_t capacity;
 	shared_u32 publishable;		/* `released`, for the other thread's eyes */
 	uint32_t published;		/* what `read` says; under the link's lock */
-	uint32_t early;			/* entries released before older ones */
 	uint32_t *early_lines;		/* by line: bytes of an early release */
 };
 

@@ -55,10 +55,10 @@ static inline void publish(struct native_link *native, int64_t position, uint32_
 
 static inline void committed(struct native_link *native, size_t size, bool more)
 {
-	native->link.messages_sent++;
-	native->link.bytes_sent += size;
+	native->sent.messages++;
+	native->sent.bytes += size;
 	if (!more)
-		link_wake(&native->link, &native->theirs->data);
+		link_wake(&native->link, &native->link.theirs->data);
 }
 
 static void commit_slot_ref(struct native_link *native, int64_t position, struct slot_ref *ref,
@@ -167,9 +167,9 @@ static inline bool send_quick(struct native_link *native, const void *data, size
 		return false;
 	copy_small(native_ring_payload(producer, producer->cursor), data, size);
 	native_ring_commit_here(producer, entry_size, frame_header(entry_size, 0, (uint16_t)size));
-	native->link.messages_sent++;
-	native->link.bytes_sent += size;
-	link_wake(&native->link, &native->theirs->data);
+	native->sent.messages++;
+	native->sent.bytes += size;
+	link_wake(&native->link, &native->link.theirs->data);
 	return true;
 }
 
@@ -200,8 +200,8 @@ unsigned int native_send_some(struct voxshm_link *link, const struct iovec *mess
 			true);
 		bytes += size;
 	}
-	link->messages_sent += i;
-	link->bytes_sent += bytes;
+	native->sent.messages += i;
+	native->sent.bytes += bytes;
 	return i;
 }
 
@@ -236,7 +236,7 @@ void native_flush(struct voxshm_link *link)
 	else
 		shared_store_fenced_u32(&native->producer.ring->write,
 					native->producer.cursor);	/* C */
-	link_wake(link, &native->theirs->data);
+	link_wake(link, &native->link.theirs->data);
 }
 
 static int loan_outside(struct native_link *native, size_t size, struct voxshm_loan *loan)

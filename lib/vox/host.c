@@ -63,7 +63,7 @@ static void wake_waiters(struct voxshm_host *host)
 
 	for (link = host->links; link; link = link->next)
 		if (link_state(link) <= VOXSHM_LINK_ATTACHED)
-			link_wake(link, &vox_link(link)->theirs->space);
+			link_wake(link, &link->theirs->space);
 }
 
 /* Under burial: the guest is gone, and no view lies in its ring. Return: is it done? */

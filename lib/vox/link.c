@@ -48,8 +48,8 @@ static void init_shared_words(struct vox_link *vox, uint32_t peer, enum vox_side
 
 	if (!block)
 		return;
-	vox->mine = &block->sleep[side];
-	vox->theirs = &block->sleep[side == VOX_HOST ? VOX_GUEST : VOX_HOST];
+	vox->link.mine = &block->sleep[side];
+	vox->link.theirs = &block->sleep[side == VOX_HOST ? VOX_GUEST : VOX_HOST];
 	vox->sender_intent = &block->side[side].intents[VOX_SENDER];
 	vox->receiver_intent = &block->side[side].intents[VOX_RECEIVER];
 }
@@ -114,7 +114,7 @@ int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct v
 	ret = init_parts(vox, end->peer_id, end->is_host ? VOX_HOST : VOX_GUEST);
 	if (ret)
 		goto free_vox;
-	ret = link_init(&vox->link, &vox_format, &end->end);
+	ret = link_init(&vox->link, &vox_format, &end->end, &vox->sent, &vox->taken);
 	if (ret)
 		goto deinit;
 	vox->link.max_payload = segment->geometry.max_payload;
@@ -197,12 +197,12 @@ static bool has_progressed(struct vox_link *vox, unsigned int interest)
 	bool progressed = false;
 
 	if ((interest & VOXSHM_READABLE) &&
-	    vox->received_at_nap != vox->link.messages_received) {
-		vox->received_at_nap = vox->link.messages_received;
+	    vox->received_at_nap != vox->taken.messages) {
+		vox->received_at_nap = vox->taken.messages;
 		progressed = true;
 	}
-	if ((interest & VOXSHM_WRITABLE) && vox->sent_at_nap != vox->link.messages_sent) {
-		vox->sent_at_nap = vox->link.messages_sent;
+	if ((interest & VOXSHM_WRITABLE) && vox->sent_at_nap != vox->sent.messages) {
+		vox->sent_at_nap = vox->sent.messages;
 		progressed = true;
 	}
 	return progressed;
@@ -243,10 +243,10 @@ static void arm(struct voxshm_link *link, unsigned int interest)
 
 	if (link_state(link) > VOXSHM_LINK_ATTACHED)
 		return;
-	if (vox->mine && (interest & VOXSHM_READABLE))
-		shared_store_fenced_u32(&vox->mine->data, 1);		/* C */
-	if (vox->mine && (interest & VOXSHM_WRITABLE))
-		shared_store_fenced_u32(&vox->mine->space, 1);		/* C */
+	if (vox->link.mine && (interest & VOXSHM_READABLE))
+		shared_store_fenced_u32(&vox->link.mine->data, 1);		/* C */
+	if (vox->link.mine && (interest & VOXSHM_WRITABLE))
+		shared_store_fenced_u32(&vox->link.mine->space, 1);		/* C */
 	must = must_nap(vox, interest);
 	if (must || atomic_load_explicit(&vox->timer_set, memory_order_relaxed))
 		set_nap(vox, interest, must);
@@ -257,12 +257,12 @@ static bool disarm(struct voxshm_link *link, unsigned int interest)
 	struct vox_link *vox = vox_link(link);
 	bool rung = false;
 
-	if (!vox->mine || link_state(link) > VOXSHM_LINK_ATTACHED)
+	if (!vox->link.mine || link_state(link) > VOXSHM_LINK_ATTACHED)
 		return true;
 	if (interest & VOXSHM_READABLE)
-		rung |= shared_exchange_u32(&vox->mine->data, 0) == 0;
+		rung |= shared_exchange_u32(&vox->link.mine->data, 0) == 0;
 	if (interest & VOXSHM_WRITABLE)
-		rung |= shared_exchange_u32(&vox->mine->space, 0) == 0;
+		rung |= shared_exchange_u32(&vox->link.mine->space, 0) == 0;
 	return rung;
 }
 

@@ -324,11 +324,12 @@ static int recv_next(struct vox_link *vox, struct voxshm_view *view)
 
 int vox_try_recv(struct voxshm_link *link, struct voxshm_view *view)
 {
-	int ret = recv_next(vox_link(link), view);
+	struct vox_link *vox = vox_link(link);
+	int ret = recv_next(vox, view);
 
 	if (ret == 0) {
-		link->messages_received++;
-		link->bytes_received += view->size;
+		vox->taken.messages++;
+		vox->taken.bytes += view->size;
 	}
 	return ret;
 }

@@ -55,8 +55,8 @@ static int64_t grant(struct vox_link *vox, uint32_t size)
 
 static void committed(struct vox_link *vox, size_t size, bool more)
 {
-	vox->link.messages_sent++;
-	vox->link.bytes_sent += size;
+	vox->sent.messages++;
+	vox->sent.bytes += size;
 	if (!more)
 		vox_wake_data(vox);
 }

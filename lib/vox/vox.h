@@ -57,7 +57,6 @@ struct vox_link {
 	struct voxshm_link link;
 	struct voxshm_segment *segment;
 	struct vox_end *end;
-	struct sleep_words *mine, *theirs;	/* NULL in a plain segment */
 	uint32_t holder;			/* our number in the pool's book */
 	/* Timed waits, under waiters.lock: */
 	int64_t nap;			/* how long the next one lasts */
@@ -66,7 +65,8 @@ struct vox_link {
 	_Atomic bool timer_set;
 
 	/* the sending thread's */
-	_Alignas(CACHE_LINE) struct vox_ring_producer producer;
+	_Alignas(CACHE_LINE) struct link_traffic sent;
+	struct vox_ring_producer producer;
 	shared_u64 *sender_intent;
 	struct vox_mappings mappings;
 	uint32_t inline_end;		/* payloads below this many bytes travel in the ring */
@@ -76,7 +76,8 @@ struct vox_link {
 	uint32_t lack_size;
 
 	/* the receiving thread's */
-	_Alignas(CACHE_LINE) struct vox_ring_consumer consumer;
+	_Alignas(CACHE_LINE) struct link_traffic taken;
+	struct vox_ring_consumer consumer;
 	shared_u64 *receiver_intent;
 	struct vox_received received;
 
@@ -111,7 +112,7 @@ void vox_ring_stranger(struct vox_link *vox);
 static inline void vox_wake_data(struct vox_link *vox)
 {
 	if (vox_is_ours(vox))
-		link_wake(&vox->link, &vox->theirs->data);
+		link_wake(&vox->link, &vox->link.theirs->data);
 	else
 		vox_ring_stranger(vox);
 }
@@ -119,7 +120,7 @@ static inline void vox_wake_data(struct vox_link *vox)
 static inline void vox_wake_space(struct vox_link *vox)
 {
 	if (vox_is_ours(vox))
-		link_wake(&vox->link, &vox->theirs->space);
+		link_wake(&vox->link, &vox->link.theirs->space);
 	else
 		vox_ring_stranger(vox);
 }

@@ -31,12 +31,12 @@ static inline bool is_vox(const struct voxshm_link *link)
 
 static inline struct sleep_words *host_sleep_words(struct voxshm_link *link)
 {
-	return is_vox(link) ? vox_link(link)->theirs : native_link(link)->theirs;
+	return link->theirs;
 }
 
 static inline struct sleep_words *own_sleep_words(struct voxshm_link *link)
 {
-	return is_vox(link) ? vox_link(link)->mine : native_link(link)->mine;
+	return link->mine;
 }
 
 static inline void ring(struct voxshm_link *link)

@@ -200,8 +200,8 @@ static void step_sleep_words(struct voxshm_link *attacker)
 {
 	bool vox = voxshm_link_format(attacker) == VOXSHM_FORMAT_VOX;
 	struct sleep_words *words[2] = {
-		vox ? vox_link(attacker)->mine : native_link(attacker)->mine,
-		vox ? vox_link(attacker)->theirs : native_link(attacker)->theirs,
+		attacker->mine,
+		attacker->theirs,
 	};
 
 	for (int i = 0; i < 2; i++) {

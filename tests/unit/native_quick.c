@@ -51,7 +51,7 @@ static int put(struct _test_data_quick *self, size_t size)
 
 static bool is_parked(struct _test_data_quick *self)
 {
-	return native_link(self->pair.guest_end)->parked != 0;
+	return native_link(self->pair.guest_end)->consumer.parked != 0;
 }
 
 /* Return: was it the last message that was put, whole? */
@@ -196,7 +196,7 @@ TEST_F(quick, release_that_is_waited_for_is_not_parked)
 	ASSERT_EQ(voxshm_try_recv(self->pair.guest_end, &view), 0);
 	ASSERT_EQ(voxshm_release(self->pair.guest_end, &view), 0);
 	EXPECT_FALSE(is_parked(self));
-	EXPECT_EQ(shared_peek_u32(&native_link(self->pair.host_end)->mine->space), 0);
+	EXPECT_EQ(shared_peek_u32(&self->pair.host_end->mine->space), 0);
 	EXPECT_EQ(pair_close(&self->pair), 0);
 }
 

@@ -13,6 +13,7 @@
 struct side {
 	struct voxshm_link link;	/* first: the hooks get this */
 	struct end end;
+	struct link_traffic sent, received;
 	shared_u32 data, space;		/* what there is */
 	shared_u32 data_word, space_word;
 	atomic_int drains;
@@ -160,7 +161,8 @@ FIXTURE_SETUP(wait)
 	end_init(&self->side.end, &fake_ops);
 	self->side.end.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	ASSERT_GE(self->side.end.wake_fd, 0);
-	ASSERT_EQ(link_init(&self->side.link, &fake_format, &self->side.end), 0);
+	ASSERT_EQ(link_init(&self->side.link, &fake_format, &self->side.end, &self->side.sent,
+			    &self->side.received), 0);
 	self->side.link.spin_ns = 0;
 }
 
