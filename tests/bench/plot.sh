@@ -10,20 +10,44 @@ if ! command -v gnuplot >/dev/null; then
 	exit 1
 fi
 
-# The rows a plot shows; all of them in one picture could not be told apart.
+# The rows a plot shows, ours on top; all of them in one picture could not be told apart.
 rows="two shared lines
 flag and copied payload
+memcpy alone
 bare ring, index
 bare ring, sequence
-voxshm copy, spinning
-voxshm loan, spinning
-voxshm copy, spin then sleep
-voxshm copy, sleeping
 eventfd (no payload)
 pipe
 UNIX stream socket
 ZeroMQ
-iceoryx, spinning"
+iceoryx, spinning
+vox-shm 0.3.1, Rust
+voxshm copy, sleeping
+voxshm copy, spin then sleep
+voxshm loan, spinning
+voxshm copy, spinning"
+
+# Ours are thick and warm, the machine's limits grey and dashed, others thin and cold.
+style() { # style ROW
+	case $1 in
+	"voxshm copy, spinning") echo 'lw 3 lc rgb "#d62728" pt 7' ;;
+	"voxshm loan, spinning") echo 'lw 3 lc rgb "#ff7f0e" pt 5' ;;
+	"voxshm copy, spin then sleep") echo 'lw 3 lc rgb "#c218a0" pt 13' ;;
+	"voxshm copy, sleeping") echo 'lw 3 lc rgb "#7f3b08" pt 9' ;;
+	"two shared lines") echo 'lw 2 dt 2 lc rgb "#000000" pt 1' ;;
+	"flag and copied payload") echo 'lw 2 dt 2 lc rgb "#555555" pt 2' ;;
+	"memcpy alone") echo 'lw 2 dt 2 lc rgb "#000000" pt 3' ;;
+	"bare ring, index") echo 'lw 2 dt 4 lc rgb "#888888" pt 4' ;;
+	"bare ring, sequence") echo 'lw 2 dt 3 lc rgb "#aaaaaa" pt 6' ;;
+	"eventfd (no payload)") echo 'lw 1 lc rgb "#17becf" pt 8' ;;
+	"pipe") echo 'lw 1 lc rgb "#2ca02c" pt 10' ;;
+	"UNIX stream socket") echo 'lw 1 lc rgb "#1f77b4" pt 12' ;;
+	"ZeroMQ") echo 'lw 1 lc rgb "#6b4fbb" pt 14' ;;
+	"iceoryx, spinning") echo 'lw 1 lc rgb "#0b7a75" pt 15' ;;
+	"vox-shm 0.3.1, Rust") echo 'lw 1 lc rgb "#4b8f29" pt 11' ;;
+	*) echo 'lw 3 lc rgb "#d62728" pt 7' ;;
+	esac
+}
 
 # One block of "place value" for each row that has figures: SECTION METRIC ROWS.
 blocks() {
@@ -47,6 +71,18 @@ blocks() {
 	done <<<"$3"
 }
 
+# The curves of a file of blocks.
+curves() { # curves DATA
+	local row index=0 separator=
+	while IFS= read -r row; do
+		row=${row//\"/}
+		printf '%s"%s" index %d using 1:2 with linespoints %s title "%s"' \
+			"$separator" "$1" "$index" "$(style "$row")" "$row"
+		separator=', '
+		index=$((index + 1))
+	done < <(grep '^"' "$1")
+}
+
 # NAME TITLE XLABEL YLABEL XTICS SECTION METRIC ROWS
 plot() {
 	local data=$folder/$1.dat
@@ -67,7 +103,7 @@ plot() {
 		set xtics ($5)
 		set grid
 		set key outside right
-		plot for [i=0:*] "$data" index i using 1:2 with linespoints linewidth 2 title columnheader(1)
+		plot $(curves "$data")
 	EOF
 	rm -f "$data"
 	echo "  PLOT    $folder/$1.svg"
@@ -82,9 +118,8 @@ guests='"1" 1, "2" 2, "8" 8, "32" 32, "128" 128'
 plot latency "Round trip of 64 bytes, by percentile" "so many are at least as fast" "ns" \
 	"$tails" distribution ns "$rows"
 plot roundtrip "Round trip, median, by size of message" "bytes" "ns" "$sizes" pairs p50 "$rows"
-plot rate "One way, by size of message" "bytes" "messages a second" "$sizes" pairs rate \
-	"$rows"$'\n'"memcpy alone"
+plot rate "One way, by size of message" "bytes" "messages a second" "$sizes" pairs rate "$rows"
 plot rings "One way, 64 bytes, by size of ring" "bytes" "messages a second" "$rings" rings rate \
 	"$rows"
 plot guests "One message to the host, its loop included" "guests" "ns" "$guests" guests cost \
-	"one message from each in turn"$'\n'"each guest a process"
+	"one message from each in turn"
