@@ -45,7 +45,9 @@ bool native_mapping_available(const struct native_mappings *mappings)
 {
 	uint32_t i;
 
-	for (i = 0; i < mappings->count; i++)
+	if (mappings->used < mappings->count)
+		return true;
+	for (i = 0; i < mappings->used; i++)
 		if (is_idle(mappings, i))
 			return true;
 	return false;
@@ -61,7 +63,7 @@ static int choose(const struct native_mappings *mappings, size_t size)
 	int fits = -1, small = -1;
 	uint32_t i;
 
-	for (i = 0; i < mappings->count; i++) {
+	for (i = 0; i < mappings->used; i++) {
 		if (!is_idle(mappings, i))
 			continue;
 		if (table[i].memory.size >= size) {
@@ -71,7 +73,9 @@ static int choose(const struct native_mappings *mappings, size_t size)
 			small = (int)i;
 		}
 	}
-	return fits >= 0 ? fits : small;
+	if (fits >= 0)
+		return fits;
+	return mappings->used < mappings->count ? (int)mappings->used : small;
 }
 
 static int make_and_offer(const struct native_mapping *mapping, uint32_t map_id, struct end *end,
@@ -137,6 +141,7 @@ int native_mapping_alloc(struct native_mappings *mappings, struct end *end, size
 		if (ret)
 			return ret;
 		++*made;
+		mappings->used += (uint32_t)map_id == mappings->used;
 	}
 	mapping->loaned = true;
 	return map_id;

@@ -33,6 +33,7 @@ struct native_mapping {
 
 struct native_mappings {
 	uint32_t count;
+	uint32_t used;		/* places from here on were never used */
 	shared_u32 *released;
 	struct native_mapping *table;
 };
