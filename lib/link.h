@@ -28,6 +28,7 @@ struct waiters {
 	pthread_mutex_t lock;
 	bool polling;		/* one thread polls, the others wait for it */
 	shared_u32 wakes;	/* times somebody drained; a futex; written under the lock */
+	_Atomic uint32_t followers;	/* that wait for it; counted up under the lock */
 };
 
 /* What an event of the host's epoll points to. */

@@ -52,7 +52,9 @@ static struct timespec to_timespec(int64_t ns)
 void waiters_wake(struct waiters *waiters)
 {
 	shared_store_u32(&waiters->wakes, shared_peek_u32(&waiters->wakes) + 1);
-	syscall(SYS_futex, &waiters->wakes, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+	/* Who comes to follow later finds the count moved. */
+	if (atomic_load_explicit(&waiters->followers, memory_order_relaxed))
+		syscall(SYS_futex, &waiters->wakes, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
 /* Looks until it is ready or the budget or the deadline is used up. */
@@ -98,18 +100,22 @@ static int poll_end(struct voxshm_link *link, int64_t deadline)
 }
 
 /*
- * Waits until somebody has drained since `wakes` was read. A futex, as a
- * condition variable would not let a signal end the wait.
+ * Gives the lock back and waits until somebody has drained since `wakes` was read. A
+ * futex, as a condition variable would not let a signal end the wait.
  */
-static int follow(struct waiters *waiters, uint32_t wakes, int64_t deadline)
+static int unlock_and_follow(struct waiters *waiters, uint32_t wakes, int64_t deadline)
 {
 	struct timespec until = to_timespec(deadline);
+	int ret = 0;
 
+	atomic_fetch_add_explicit(&waiters->followers, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&waiters->lock);
 	if (syscall(SYS_futex, &waiters->wakes, FUTEX_WAIT_BITSET_PRIVATE, wakes,
-		    deadline < 0 ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0 ||
-	    errno == EAGAIN)
-		return 0;
-	return -errno;
+		    deadline < 0 ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
+	    errno != EAGAIN)
+		ret = -errno;
+	atomic_fetch_sub_explicit(&waiters->followers, 1, memory_order_relaxed);
+	return ret;
 }
 
 /*
@@ -123,10 +129,8 @@ static int sleep_for_news(struct voxshm_link *link, uint32_t wakes, int64_t dead
 
 	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
 	pthread_mutex_lock(&waiters->lock);
-	if (waiters->polling || shared_peek_u32(&waiters->wakes) != wakes) {
-		pthread_mutex_unlock(&waiters->lock);
-		return follow(waiters, wakes, deadline);
-	}
+	if (waiters->polling || shared_peek_u32(&waiters->wakes) != wakes)
+		return unlock_and_follow(waiters, wakes, deadline);
 	waiters->polling = true;
 	pthread_mutex_unlock(&waiters->lock);
 	ret = poll_end(link, deadline);
@@ -157,9 +161,12 @@ void link_drain_wait(struct voxshm_link *link)
 	else if (poll(&pollfd, 1, 0) <= 0)
 		wait = false;
 	link_update_state(link);
+	/* A signal may end the wait too soon. */
+	while (wait && shared_peek_u32(&waiters->wakes) == wakes) {
+		unlock_and_follow(waiters, wakes, -1);
+		pthread_mutex_lock(&waiters->lock);
+	}
 	pthread_mutex_unlock(&waiters->lock);
-	while (wait && shared_load_u32(&waiters->wakes) == wakes)
-		follow(waiters, wakes, -1);
 }
 
 int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)

@@ -140,7 +140,7 @@ static int write_files(const char *folder, const struct plan *plan)
 
 static void usage(FILE *stream)
 {
-	fprintf(stream, "usage: bench [--quick] [--sections A,B] [--rows PART] [--size BYTES]\n"
+	fprintf(stream, "usage: bench [--quick] [--sections A,B] [--rows PARTS] [--size BYTES]\n"
 		"	[--rounds N] [--slice MILLISECONDS] [--external PROGRAM] [--out FOLDER]\n");
 	exit(stream == stderr ? 2 : 0);
 }

@@ -12,7 +12,7 @@ struct plan {
 	double slice_ns;	/* how long one job takes */
 	bool quick;		/* everything once, just to see that it works */
 	const char *sections;	/* comma-separated names, or NULL: all */
-	const char *rows;	/* part of a row's name, or NULL: all */
+	const char *rows;	/* comma-separated parts of rows' names, or NULL: all */
 	size_t only_size;	/* or 0 */
 	const char *const *externals;	/* programs, ended by NULL; see external.h */
 	const char *self;	/* this program, to be started as a guest */

@@ -29,7 +29,15 @@ static const struct transport *const ringed[] = {
 
 static bool wanted(const struct plan *plan, const char *row)
 {
-	return !plan->rows || strstr(row, plan->rows);
+	char list[256], *part, *rest;
+
+	if (!plan->rows)
+		return true;
+	snprintf(list, sizeof(list), "%s", plan->rows);
+	for (part = strtok_r(list, ",", &rest); part; part = strtok_r(NULL, ",", &rest))
+		if (strstr(row, part))
+			return true;
+	return false;
 }
 
 static unsigned int gather(struct cell *cells, const struct transport *const *list,
