@@ -87,6 +87,9 @@ static int take_slot(struct vox_link *vox, size_t size, struct vox_slot_ref *ref
 	}
 	if (ret == -EAGAIN)
 		return lacking(vox, VOX_LACK_SLOT, needed);
+	/* Its list may say that a slot is free which this process has lent or borrowed. */
+	if (ret == 0 && vox_pool_is_held(&vox->segment->pool, ref))
+		ret = -EBADMSG;
 	return ret ? link_fail(&vox->link, "the slot pool is corrupt") : 0;
 }
 
@@ -272,7 +275,8 @@ static int loan_slot(struct vox_link *vox, size_t size, struct voxshm_loan *loan
 
 	if (ret)
 		return ret;
-	vox_pool_hold(&vox->segment->pool, &ref, self(vox), vox->holder);
+	if (vox_pool_hold(&vox->segment->pool, &ref, self(vox), vox->holder))
+		return link_fail(&vox->link, "the slot pool is corrupt");
 	loan->data = slot_payload(vox, &ref, &loan->size);
 	loan->token = (uint64_t)ref.generation << 32 | ref.slot;
 	loan->kind = LOAN_SLOT | (uint32_t)ref.class_index << LOAN_CLASS_SHIFT |

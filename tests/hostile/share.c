@@ -198,11 +198,7 @@ static void step_offer(struct voxshm_link *attacker)
 
 static void step_sleep_words(struct voxshm_link *attacker)
 {
-	bool vox = voxshm_link_format(attacker) == VOXSHM_FORMAT_VOX;
-	struct sleep_words *words[2] = {
-		attacker->mine,
-		attacker->theirs,
-	};
+	struct sleep_words *words[2] = { attacker->mine, attacker->theirs };
 
 	for (int i = 0; i < 2; i++) {
 		shared_store_u32(&words[i]->data, 1);

@@ -243,6 +243,58 @@ TEST_F(link, loan_of_a_slot_whose_words_were_changed_is_still_the_hosts)
 	EXPECT_EQ(voxshm_commit(self->link, &loan, 500, 0), 0);
 }
 
+/* A guest puts a slot on the free list that the host has in hand. Return: 0 or -EBUSY. */
+static int free_behind_its_back(struct fake *fake, uint32_t slot)
+{
+	struct vox_class *class = vox_pool_class(&fake->segment->pool, 0, 0);
+	uint64_t word = shared_load_u64(&class->slots[slot].generation_state);
+
+	shared_poke_u64(&class->slots[slot].generation_state,
+			vox_slot_word(vox_slot_word_generation(word), VOX_SLOT_FREE));
+	return vox_class_push(class, slot, slot);
+}
+
+TEST_F(link, slot_that_is_lent_is_not_lent_again)
+{
+	struct voxshm_loan first, second;
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(voxshm_loan(self->link, 500, &first, 0), 0);
+	ASSERT_EQ(free_behind_its_back(&self->guest, (uint32_t)first.token), 0);
+	EXPECT_EQ(voxshm_loan(self->link, 500, &second, 0), -EBADMSG);
+	EXPECT_EQ(second.data, NULL);
+	EXPECT_EQ(state_of(self->link), VOXSHM_LINK_FAILED);
+}
+
+TEST_F(link, slot_that_is_lent_is_not_written_by_a_send)
+{
+	static const char data[500] = "sent";
+	struct voxshm_loan loan;
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(voxshm_loan(self->link, 500, &loan, 0), 0);
+	memset(loan.data, 'l', 500);
+	ASSERT_EQ(free_behind_its_back(&self->guest, (uint32_t)loan.token), 0);
+	EXPECT_EQ(voxshm_send(self->link, data, sizeof(data), 0), -EBADMSG);
+	EXPECT_EQ(state_of(self->link), VOXSHM_LINK_FAILED);
+	EXPECT_EQ(((char *)loan.data)[0], 'l');
+}
+
+TEST_F(link, slot_that_is_borrowed_is_not_written_by_a_send)
+{
+	static const char data[500] = "sent";
+	struct voxshm_view view;
+	struct vox_slot_ref ref;
+
+	open_link(_metadata, self, false);
+	ASSERT_EQ(fake_alloc(&self->guest, "borrowed", &ref), 0);
+	ASSERT_EQ(fake_send_ref(&self->guest, &ref), 0);
+	ASSERT_EQ(voxshm_recv(self->link, &view, WAIT), 0);
+	ASSERT_EQ(free_behind_its_back(&self->guest, ref.slot), 0);
+	EXPECT_EQ(voxshm_send(self->link, data, sizeof(data), 0), -EBADMSG);
+	EXPECT_STREQ(view.data, "borrowed");
+}
+
 TEST(growth_goes_by_the_hosts_own_size_not_by_what_a_guest_wrote)
 {
 	struct voxshm_config config = {
