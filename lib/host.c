@@ -10,8 +10,10 @@
 
 /* Fruitless looks at a hot link before it is armed. */
 #define LOOKS_UNTIL_COLD 64
-/* Waits that found something hot before the kernel is asked about the rest. */
+/* Waits that found something hot before the kernel is asked about the rest, or so long. */
 #define WAITS_PER_POLL 1024
+#define WAITS_PER_CLOCK 64
+#define NS_PER_POLL 1000000
 #define EVENTS_PER_POLL 32
 /* How long an end may stay unexplained before it is told as it is. */
 #define EXPLAIN_NS 1000000000ll
@@ -520,9 +522,9 @@ static int poll_kernel(struct voxshm_host *host, int64_t deadline)
 	int64_t now, left;
 	int count, i;
 
-	host->busy = host->waits_since_poll >= WAITS_PER_POLL;
 	host->waits_since_poll = 0;
 	now = clock_now();
+	host->polled = now;
 	if (host->ending && (deadline < 0 || deadline > now + EXPLAIN_POLL_NS))
 		deadline = now + EXPLAIN_POLL_NS;
 	left = deadline > now ? deadline - now : 0;
@@ -582,6 +584,25 @@ static int spin(struct voxshm_host *host, struct voxshm_event *events, int count
 	return 0;
 }
 
+/* However much is hot, the rest gets its turn. */
+static void poll_when_due(struct voxshm_host *host)
+{
+	if (host->waits_since_poll % WAITS_PER_CLOCK || host->waits_since_poll == 0)
+		return;
+	if (host->waits_since_poll < WAITS_PER_POLL && clock_now() - host->polled < NS_PER_POLL)
+		return;
+	host->busy = true;
+	poll_kernel(host, 0);
+	host->busy = false;
+}
+
+/* A wait that found so much without the kernel. */
+static int found(struct voxshm_host *host, int count)
+{
+	host->waits_since_poll++;
+	return count;
+}
+
 int voxshm_host_wait(struct voxshm_host *host, struct voxshm_event *events, int count,
 		     int64_t timeout)
 {
@@ -590,13 +611,10 @@ int voxshm_host_wait(struct voxshm_host *host, struct voxshm_event *events, int 
 
 	if (count < 1)
 		return -EINVAL;
-	if (host->waits_since_poll >= WAITS_PER_POLL)
-		poll_kernel(host, 0);
+	poll_when_due(host);
 	ret = look(host, events, count, true);
-	if (ret) {
-		host->waits_since_poll++;
-		return ret;
-	}
+	if (ret)
+		return found(host, ret);
 	deadline = clock_deadline(timeout);
 	if (timeout == 0) {
 		ret = poll_kernel(host, 0);
@@ -605,7 +623,7 @@ int voxshm_host_wait(struct voxshm_host *host, struct voxshm_event *events, int 
 	for (;;) {
 		ret = spin(host, events, count, deadline);
 		if (ret)
-			return ret;
+			return found(host, ret);
 		if (!cool_all(host))
 			continue;
 		ret = poll_kernel(host, deadline);

@@ -30,7 +30,8 @@ struct voxshm_host {
 	struct voxshm_link *hot, *hot_last;
 	uint32_t undrained;		/* links that ended and are not closed yet */
 	uint32_t ending;		/* of these: how they ended is not known yet */
-	uint32_t waits_since_poll;
+	uint32_t waits_since_poll;	/* that found something hot */
+	int64_t polled;			/* when the kernel was asked last */
 	bool busy;			/* asks the kernel though a hot link may have news */
 	struct lobby *lobby;		/* NULL: does not listen */
 	struct orphan *orphans;		/* children whose link was closed */

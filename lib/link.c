@@ -18,7 +18,7 @@
 #define TRIES_PER_DRAIN 4096
 
 int link_init(struct voxshm_link *link, const struct format *format, struct end *end,
-	      struct link_traffic *sent, struct link_traffic *received)
+	      struct link_traffic *sent, struct link_traffic *taken)
 {
 	link->format = format;
 	link->end = end;
@@ -26,9 +26,11 @@ int link_init(struct voxshm_link *link, const struct format *format, struct end 
 	link->poll_fd = -1;
 	link->kick_fd = -1;
 	link->polled_pidfd = -1;
+	link->waiters.fail_fd = -1;
 	link->patience = LINK_PATIENCE;
+	link->most_patience = LINK_PATIENCE;
 	link->sent = sent;
-	link->received = received;
+	link->taken = taken;
 	return -pthread_mutex_init(&link->waiters.lock, NULL);
 }
 
@@ -38,6 +40,8 @@ void link_deinit(struct voxshm_link *link)
 		close(link->poll_fd);
 	if (link->kick_fd >= 0)
 		close(link->kick_fd);
+	if (link->waiters.fail_fd >= 0)
+		close(link->waiters.fail_fd);
 	pthread_mutex_destroy(&link->waiters.lock);
 	link->end->ops->free(link->end);
 }
@@ -58,6 +62,8 @@ int link_fail(struct voxshm_link *link, const char *reason)
 
 	atomic_compare_exchange_strong(&link->failure, &none, reason);
 	set_state(link, VOXSHM_LINK_FAILED);
+	/* Its peer may never ring for the other thread again. */
+	waiters_fail(&link->waiters);
 	/* A cold link is looked at by nobody, and its guest need not ring again. */
 	if (link->host)
 		host_heat(link);
@@ -82,12 +88,10 @@ void link_ask_to_be_rung(struct voxshm_link *link, unsigned int interest)
 static void count_knocks(struct voxshm_link *link)
 {
 	uint32_t arms = atomic_load_explicit(&link->arms, memory_order_relaxed);
-	/* Two words each time. */
-	int64_t patience = link->patience + 2ll * (arms - link->arms_counted);
+	int64_t patience = link->patience + 2ll * (arms - link->arms_counted) - link->end->knocks;
 
-	if (patience > LINK_PATIENCE)
-		patience = LINK_PATIENCE;
-	patience -= link->end->knocks;
+	if (patience > link->most_patience)
+		patience = link->most_patience;
 	link->end->knocks = 0;
 	link->arms_counted = arms;
 	link->patience = (int32_t)patience;
@@ -316,8 +320,8 @@ static int try_recv(struct voxshm_link *link, struct voxshm_view *view)
 	if (__builtin_expect(link->has_kept, 0)) {
 		*view = link->kept;
 		link->has_kept = false;
-		link->received->messages++;
-		link->received->bytes += view->size;
+		link->taken->messages++;
+		link->taken->bytes += view->size;
 		return 0;
 	}
 	state = link_state(link);
@@ -392,8 +396,8 @@ ssize_t voxshm_recv_copy(struct voxshm_link *link, void *data, size_t size, int6
 	if (view.size > size) {
 		link->kept = view;
 		link->has_kept = true;
-		link->received->messages--;
-		link->received->bytes -= view.size;
+		link->taken->messages--;
+		link->taken->bytes -= view.size;
 		return -EMSGSIZE;
 	}
 	if (view.size)
@@ -534,8 +538,8 @@ void voxshm_link_counters(const struct voxshm_link *link, struct voxshm_counters
 	*counters = (struct voxshm_counters){
 		.messages_sent = link->sent->messages,
 		.bytes_sent = link->sent->bytes,
-		.messages_received = link->received->messages,
-		.bytes_received = link->received->bytes,
+		.messages_received = link->taken->messages,
+		.bytes_received = link->taken->bytes,
 		.doorbells_rung = atomic_load_explicit(&link->doorbells_rung,
 						       memory_order_relaxed),
 		.sleeps = atomic_load_explicit(&link->sleeps, memory_order_relaxed),

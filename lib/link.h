@@ -4,7 +4,7 @@
  *
  * The application owns the link. A format embeds this struct as its first
  * member and does the work; link.c checks arguments, waits, and keeps the
- * state. Fields of the sending and of the receiving side lie apart.
+ * state. What each side touches for every message lies apart, in the format's struct.
  */
 #ifndef LINK_H
 #define LINK_H
@@ -18,8 +18,9 @@
 #define LINK_DEFAULT_SPIN_NS 20000u
 /*
  * How often a peer may ring, or offer memory, without having been asked to. One
- * of ours rings for a sleep word that was set, at most once for each; memory
- * that it offers it speaks of, sooner or later.
+ * of ours rings for a sleep word that was set, at most once for each; vox-shm for
+ * messages (vox_expect_rings()), and once more for each slot that it has kept. Memory
+ * that is offered is spoken of, sooner or later.
  */
 #define LINK_PATIENCE 4096
 
@@ -29,6 +30,7 @@ struct waiters {
 	bool polling;		/* one thread polls, the others wait for it */
 	shared_u32 wakes;	/* times somebody drained; a futex; written under the lock */
 	_Atomic uint32_t followers;	/* that wait for it; counted up under the lock */
+	_Atomic int fail_fd;	/* an eventfd: the link has failed; -1 until a thread sleeps */
 };
 
 /* What an event of the host's epoll points to. */
@@ -51,7 +53,7 @@ struct voxshm_link {
 	struct sleep_words *mine, *theirs;	/* NULL: a plain vox segment has none */
 	void *data;		/* the application's */
 	size_t max_payload;
-	/* enum voxshm_link_state; written under waiters.lock, only forward. */
+	/* enum voxshm_link_state; goes only forward, by any thread. */
 	_Atomic int state;
 	uint32_t spin_ns;
 	uint32_t peer_id;	/* of the guest, on both sides */
@@ -80,10 +82,10 @@ struct voxshm_link {
 	/* 0, or why the link failed; the sentence is static. */
 	_Atomic(const char *) failure;
 
-	/* Times the sleep words were set; the rest under waiters.lock. */
+	/* Reasons for the peer to ring, each for two times; the rest under waiters.lock. */
 	_Atomic uint32_t arms;
 	uint32_t arms_counted;
-	int32_t patience;
+	int32_t patience, most_patience;
 
 	/* Either thread's, off the hot path. */
 	_Atomic uint64_t doorbells_rung, sleeps;
@@ -100,13 +102,13 @@ struct voxshm_link {
 	uint64_t mappings_made;
 
 	/* the receiving thread's */
-	struct link_traffic *received;
+	struct link_traffic *taken;
 	struct voxshm_view kept;	/* if has_kept: taken by recv_copy(), did not fit */
 };
 
 /* The traffic is part of what the format's link is. Return: 0, -ENOMEM. */
 int link_init(struct voxshm_link *link, const struct format *format, struct end *end,
-	      struct link_traffic *sent, struct link_traffic *received);
+	      struct link_traffic *sent, struct link_traffic *taken);
 void link_deinit(struct voxshm_link *link);
 
 /* The peer broke the protocol. The first reason stays. Return: -EBADMSG. */
@@ -154,6 +156,9 @@ int link_recv(struct voxshm_link *link, struct voxshm_view *view, int64_t timeou
 
 /* Counts a drain, and wakes those that follow; under the lock. */
 void waiters_wake(struct waiters *waiters);
+
+/* The link's state says that it has failed: ends all sleep. */
+void waiters_fail(struct waiters *waiters);
 
 /* CLOCK_MONOTONIC, ns; and the deadline for a timeout, negative for none. */
 int64_t clock_now(void);

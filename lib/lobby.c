@@ -248,14 +248,15 @@ static void caller_handle(struct voxshm_host *host, struct lobby *lobby, struct 
 	caller_drop(lobby, caller);
 }
 
-static void visit(struct voxshm_host *host, struct lobby *lobby)
+/* Return: false when there was no more to do. */
+static bool visit(struct voxshm_host *host, struct lobby *lobby)
 {
 	struct epoll_event event;
 	int visits;
 
 	for (visits = 0; visits < EVENTS_PER_VISIT; visits++) {
 		if (epoll_wait(lobby->epoll_fd, &event, 1, 0) <= 0)
-			return;
+			return false;
 		if (event.data.ptr == lobby)
 			caller_new(lobby);
 		else if (event.data.ptr == &lobby->pause_fd)
@@ -263,10 +264,10 @@ static void visit(struct voxshm_host *host, struct lobby *lobby)
 		else
 			caller_handle(host, lobby, event.data.ptr);
 	}
+	return true;
 }
 
-/* Return: what the clock says. */
-static int64_t reckon(struct lobby *lobby)
+static void earn(struct lobby *lobby)
 {
 	int64_t now = clock_now();
 
@@ -274,19 +275,25 @@ static int64_t reckon(struct lobby *lobby)
 	if (lobby->credit_ns > MOST_CREDIT_NS)
 		lobby->credit_ns = MOST_CREDIT_NS;
 	lobby->credited = now;
-	return now;
 }
 
 static void lobby_handle(struct voxshm_host *host, struct watch *watch)
 {
 	struct lobby *lobby = (struct lobby *)watch;
-	int64_t begin = reckon(lobby);
+	bool more = true;
+	int64_t now;
 
-	if (host->busy && lobby->credit_ns < 0)
+	earn(lobby);
+	if (!host->busy) {
+		visit(host, lobby);
 		return;
-	visit(host, lobby);
-	if (host->busy)
-		lobby->credit_ns -= clock_now() - begin;
+	}
+	while (more && lobby->credit_ns >= 0) {
+		more = visit(host, lobby);
+		now = clock_now();
+		lobby->credit_ns -= now - lobby->credited;
+		lobby->credited = now;
+	}
 }
 
 /* Is there a socket at the path on which nobody listens any more? */

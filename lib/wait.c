@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 
 #define NS_PER_S 1000000000ll
 #define LOOKS_PER_CLOCK 64
+#define LOOK_NS 100000000ll
 
 int64_t clock_now(void)
 {
@@ -78,25 +80,45 @@ static bool spin(struct voxshm_link *link, unsigned int interest, int64_t deadli
 	return false;
 }
 
-/* Polls as the only thread of this side, without the lock. */
+void waiters_fail(struct waiters *waiters)
+{
+	int fail_fd = atomic_load(&waiters->fail_fd);
+
+	if (fail_fd >= 0)
+		eventfd_write(fail_fd, 1);
+}
+
+/*
+ * Polls as the only thread of this side, without the lock. Another one may see the
+ * link fail meanwhile; without a descriptor for that this one looks now and then.
+ */
 static int poll_end(struct voxshm_link *link, int64_t deadline)
 {
-	struct pollfd pollfds[2] = {
+	struct pollfd pollfds[3] = {
 		{ .fd = link->end->wake_fd, .events = POLLIN },
 		{ .fd = link->end->pidfd, .events = POLLIN },
+		{ .fd = link->waiters.fail_fd, .events = POLLIN },
 	};
+	int64_t left = INT64_MAX;
 	struct timespec timeout;
-	int64_t left;
 	int ret;
 
-	if (deadline >= 0) {
-		left = deadline - clock_now();
-		timeout = to_timespec(left > 0 ? left : 0);
+	if (pollfds[2].fd < 0) {
+		pollfds[2].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		atomic_store(&link->waiters.fail_fd, pollfds[2].fd);
 	}
-	ret = ppoll(pollfds, 2, deadline >= 0 ? &timeout : NULL, NULL);
+	/* Whoever failed it before had nothing to write to. */
+	if (atomic_load(&link->state) > VOXSHM_LINK_ATTACHED)
+		return 0;
+	if (deadline >= 0)
+		left = deadline - clock_now();
+	if (left < 0)
+		left = 0;
+	timeout = to_timespec(pollfds[2].fd < 0 && left > LOOK_NS ? LOOK_NS : left);
+	ret = ppoll(pollfds, 3, left == INT64_MAX && pollfds[2].fd >= 0 ? NULL : &timeout, NULL);
 	if (ret < 0)
 		return -errno;
-	return ret ? 0 : -ETIMEDOUT;
+	return ret || (pollfds[2].fd < 0 && left > LOOK_NS) ? 0 : -ETIMEDOUT;
 }
 
 /*

@@ -312,33 +312,6 @@ static void look_at_host(struct vox_end *end)
 		end->end.left = true;
 }
 
-/* Has the peer sent or read anything since this was asked last? */
-static bool has_moved(struct vox_end *end)
-{
-	int peer = end->is_host ? VOX_GUEST : VOX_HOST;
-	uint32_t write, read;
-
-	write = shared_load_u32(&vox_peer_ring(end->segment, end->peer_id, peer)->write);
-	read = shared_load_u32(&vox_peer_ring(end->segment, end->peer_id, !peer)->read);
-	if (write == end->moved_write && read == end->moved_read)
-		return false;
-	end->moved_write = write;
-	end->moved_read = read;
-	return true;
-}
-
-/*
- * vox-shm knows no sleep words: it rings for each message that it sends, that it
- * reads, and that it lets go of later. Who does none of that has no reason to.
- */
-static void count_rings(struct vox_end *end, struct voxshm_link *link, uint32_t rung)
-{
-	if (rung && vox_end_kind(end) == VOX_PEER_PLAIN && has_moved(end))
-		link->patience = LINK_PATIENCE;
-	else
-		end->end.knocks += rung;
-}
-
 static int drain(struct end *end, struct voxshm_link *link)
 {
 	struct vox_end *vox = vox_end(end);
@@ -355,7 +328,7 @@ static int drain(struct end *end, struct voxshm_link *link)
 		look_at_guest(vox, &ringer);
 	else
 		look_at_host(vox);
-	count_rings(vox, link, rung > 0 ? (uint32_t)rung : 0);
+	end->knocks += rung > 0 ? (uint32_t)rung : 0;
 	return ret;
 }
 

@@ -45,7 +45,6 @@ struct vox_end {
 	bool timer_runs;		/* under waiters.lock */
 	_Atomic int kind;		/* enum vox_peer_kind; leaves UNKNOWN once */
 	bool nobody_came;		/* host: it left before any guest had come */
-	uint32_t moved_write, moved_read;	/* a plain peer's, as last seen; under waiters.lock */
 };
 
 static inline struct vox_end *vox_end(struct end *end)

@@ -103,6 +103,7 @@ static void deinit_parts(struct vox_link *vox)
 int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct vox_end *end)
 {
 	struct vox_link *vox;
+	uint32_t i;
 	int ret;
 
 	vox = aligned_alloc(CACHE_LINE, align_up(sizeof(*vox), CACHE_LINE));
@@ -121,6 +122,9 @@ int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct v
 	vox->link.is_host = end->is_host;
 	vox->link.peer_id = end->peer_id;
 	vox->link.epoch = end->epoch;
+	for (i = 0; i < segment->geometry.num_classes; i++)
+		vox->link.most_patience += (int32_t)segment->geometry.classes[i].slot_count;
+	vox->link.patience = vox->link.most_patience;
 	end->link = &vox->link;
 	*out = vox;
 	return 0;

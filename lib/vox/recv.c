@@ -330,6 +330,7 @@ int vox_try_recv(struct voxshm_link *link, struct voxshm_view *view)
 	if (ret == 0) {
 		vox->taken.messages++;
 		vox->taken.bytes += view->size;
+		vox_expect_rings(vox);
 	}
 	return ret;
 }

@@ -57,6 +57,7 @@ static void committed(struct vox_link *vox, size_t size, bool more)
 {
 	vox->sent.messages++;
 	vox->sent.bytes += size;
+	vox_expect_rings(vox);
 	if (!more)
 		vox_wake_data(vox);
 }

@@ -104,6 +104,16 @@ static inline bool vox_is_ours(const struct vox_link *vox)
 }
 
 /*
+ * A message was sent or received. vox-shm knows no sleep words: it rings for each
+ * message that it sends, and for each that it reads and lets go of.
+ */
+static inline void vox_expect_rings(struct vox_link *vox)
+{
+	if (__builtin_expect(vox_end_kind(vox->end) == VOX_PEER_PLAIN, 0))
+		atomic_fetch_add_explicit(&vox->link.arms, 1, memory_order_relaxed);
+}
+
+/*
  * Wakes the peer, after a fenced store: ours if its sleep word says so, any
  * other in any case.
  */

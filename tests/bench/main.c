@@ -158,6 +158,17 @@ static double number(const char *option, const char *text)
 	return value;
 }
 
+static size_t whole_number(const char *option, const char *text)
+{
+	double value = number(option, text);
+
+	if (value > UINT32_MAX || value != (double)(size_t)value) {
+		fprintf(stderr, "bench: --%s %s: give a whole number\n", option, text);
+		exit(2);
+	}
+	return (size_t)value;
+}
+
 static void check_sections(const char *names)
 {
 	const char *name, *end;
@@ -211,10 +222,10 @@ static const char *parse(int argc, char **argv, struct plan *plan, const char **
 			plan->rows = optarg;
 			break;
 		case 'b':
-			plan->only_size = (size_t)number("size", optarg);
+			plan->only_size = whole_number("size", optarg);
 			break;
 		case 'n':
-			plan->rounds = (unsigned int)number("rounds", optarg);
+			plan->rounds = (unsigned int)whole_number("rounds", optarg);
 			break;
 		case 't':
 			plan->slice_ns = number("slice", optarg) * 1e6;

@@ -29,14 +29,16 @@ static const struct transport *const ringed[] = {
 
 static bool wanted(const struct plan *plan, const char *row)
 {
-	char list[256], *part, *rest;
+	const char *part, *end;
 
-	if (!plan->rows)
+	/* A row's own name may have a comma. */
+	if (!plan->rows || !strcmp(plan->rows, row))
 		return true;
-	snprintf(list, sizeof(list), "%s", plan->rows);
-	for (part = strtok_r(list, ",", &rest); part; part = strtok_r(NULL, ",", &rest))
-		if (strstr(row, part))
+	for (part = plan->rows; *part; part = *end ? end + 1 : end) {
+		end = strchrnul(part, ',');
+		if (memmem(row, strlen(row), part, (size_t)(end - part)))
 			return true;
+	}
 	return false;
 }
 

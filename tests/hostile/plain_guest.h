@@ -50,15 +50,15 @@ static inline void plain_leave(struct plain_guest *guest)
 	guest->segment = NULL;
 }
 
-/* Sends one byte. Return: 0 or -EAGAIN. */
-static inline int plain_send(struct plain_guest *guest, uint8_t byte)
+/* Sends size bytes. Return: 0 or -EAGAIN. */
+static inline int plain_send(struct plain_guest *guest, uint32_t size)
 {
-	int64_t position = vox_ring_grant(&guest->producer, vox_entry_size(1));
+	int64_t position = vox_ring_grant(&guest->producer, vox_entry_size(size));
 
 	if (position < 0)
 		return (int)position;
-	*vox_entry_write_inline(vox_ring_entry(&guest->producer, position), 1) = byte;
-	vox_ring_commit(&guest->producer, position, vox_entry_size(1), true);
+	memset(vox_entry_write_inline(vox_ring_entry(&guest->producer, position), size), 'p', size);
+	vox_ring_commit(&guest->producer, position, vox_entry_size(size), true);
 	plain_ring(guest);
 	return 0;
 }

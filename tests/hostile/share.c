@@ -244,13 +244,13 @@ static void expect_share(struct __test_metadata *_metadata, FIXTURE_DATA(share) 
 	}
 
 /*
- * A busy host asks the kernel once in 1024 turns, and looks at the doorbells then.
- * Who rings more than it was asked to is cut off: what it cost until then is
- * shared by all the messages that are counted here. Who rings as often as the
+ * A busy host asks the kernel once in 64 to 1024 turns, and looks at the doorbells then.
+ * Who rings more than it was asked to is cut off: what it cost until then (4096 rings of
+ * two calls) is shared by all the messages that are counted here. Who rings as often as the
  * host goes to sleep costs each turn, of which a message has three, a wake-up.
  */
-SHARE(ring, 2, 12)
-SHARE(ring_once, 2, 18)
+SHARE(ring, 9, 12)
+SHARE(ring_once, 3, 18)
 SHARE(flood, 2, 2)
 SHARE(large, 2, 2)
 /* The host rings who says that it sleeps: after each turn's messages, and when they go back. */

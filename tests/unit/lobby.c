@@ -150,6 +150,151 @@ TEST_F(lobby, callers_that_say_nothing_keep_no_guest_out)
 	EXPECT_EQ(count_fds(), fds);
 }
 
+/* Callers of a busy host ---------------------------------------------------------------- */
+
+#define CALLERS 60
+
+/* A host with a guest in this process, and callers that have said what they want. */
+struct busy {
+	struct voxshm_host *host;
+	struct voxshm_link *near, *far;
+	int callers[CALLERS];
+	int rest_ms;			/* how long the application thinks about a caller */
+	unsigned int asked;		/* so many times */
+	int64_t thought, longest;	/* ns in all, and of one */
+};
+
+static int think_and_refuse(void *data, const struct voxshm_caller *caller,
+			    struct voxshm_error *reason)
+{
+	struct busy *busy = data;
+	int64_t begin = now_ns(), used;
+
+	sleep_ms(busy->rest_ms);
+	used = now_ns() - begin;
+	busy->asked++;
+	busy->thought += used;
+	if (used > busy->longest)
+		busy->longest = used;
+	return -EACCES;
+}
+
+static void busy_open(struct __test_metadata *_metadata, FIXTURE_DATA(lobby) *self,
+		      struct busy *busy, unsigned int callers, int rest_ms)
+{
+	struct voxshm_event event;
+	unsigned int i;
+	int ticket;
+
+	*busy = (struct busy){ .host = self->host, .rest_ms = rest_ms };
+	for (i = 0; i < CALLERS; i++)
+		busy->callers[i] = -1;
+	ASSERT_EQ(voxshm_host_listen(self->host, self->path, 0, think_and_refuse, busy, NULL), 0);
+	ASSERT_EQ(voxshm_host_ticket(self->host, &ticket, &busy->near, NULL), 0);
+	ASSERT_EQ(voxshm_guest_claim(&busy->far, ticket, NULL), 0);
+	ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, PATIENCE), 1);
+	for (i = 0; i < callers; i++) {
+		busy->callers[i] = call(self->path);
+		ASSERT_GE(busy->callers[i], 0);
+		ASSERT_EQ(bootstrap_request(busy->callers[i], "", NULL), 0);
+	}
+}
+
+static void busy_close(const struct busy *busy)
+{
+	unsigned int i;
+
+	voxshm_link_close(busy->far);
+	for (i = 0; i < CALLERS; i++)
+		if (busy->callers[i] >= 0)
+			close(busy->callers[i]);
+}
+
+/* One wait that finds a message at once. */
+static void busy_turn(const struct busy *busy)
+{
+	struct voxshm_event event;
+	struct voxshm_view view;
+
+	REQUIRE(voxshm_send(busy->far, "x", 1, 0) == 0);
+	REQUIRE(voxshm_host_wait(busy->host, &event, 1, PATIENCE) == 1);
+	REQUIRE(event.link == busy->near && event.type == VOXSHM_EVENT_READABLE);
+	REQUIRE(voxshm_try_recv(busy->near, &view) == 0);
+	REQUIRE(voxshm_release(busy->near, &view) == 0);
+}
+
+/* Reckoned by the same clock as the lobby reckons, so that a slow machine is no matter. */
+TEST_F(lobby, callers_have_a_sixteenth_of_a_busy_hosts_time)
+{
+	struct busy busy;
+	int64_t begin;
+
+	busy_open(_metadata, self, &busy, CALLERS, 2);
+	begin = now_ns();
+	while (now_ns() - begin < 500 * MS)
+		busy_turn(&busy);
+	EXPECT_GT(busy.asked, 0);
+	EXPECT_LE(busy.thought, (now_ns() - begin) / 16 + 5 * MS + 4 * busy.longest)
+		TH_LOG("%u callers, %lld us", busy.asked, (long long)(busy.thought / 1000));
+	busy_close(&busy);
+}
+
+/* However long the application takes with each message. */
+TEST_F(lobby, slow_busy_host_hears_its_callers_soon)
+{
+	struct busy busy;
+	unsigned int waits;
+
+	busy_open(_metadata, self, &busy, 12, 0);
+	for (waits = 0; busy.asked < 12 && waits < 200; waits++) {
+		busy_turn(&busy);
+		sleep_ms(1);
+	}
+	EXPECT_EQ(busy.asked, 12);
+	busy_close(&busy);
+}
+
+/* Answers, never so quickly that the host's next look finds the answer. */
+static void *answer_later(void *argument)
+{
+	struct voxshm_link *link = argument;
+	struct voxshm_view view;
+	int64_t until;
+
+	while (voxshm_recv(link, &view, VOXSHM_FOREVER) == 0) {
+		REQUIRE(voxshm_release(link, &view) == 0);
+		for (until = now_ns() + 20000; now_ns() < until;)
+			;
+		voxshm_send(link, "y", 1, PATIENCE);
+	}
+	return NULL;
+}
+
+TEST_F(lobby, host_that_finds_all_its_news_spinning_hears_its_callers)
+{
+	struct voxshm_event event;
+	struct voxshm_view view;
+	struct busy busy;
+	pthread_t thread;
+	int waits;
+
+	busy_open(_metadata, self, &busy, 1, 0);
+	voxshm_link_set_spin(busy.near, 1000000000);
+	thread = thread_start(answer_later, busy.far);
+	for (waits = 0; waits < 5000 && !busy.asked; waits++) {
+		ASSERT_EQ(voxshm_send(busy.near, "x", 1, PATIENCE), 0);
+		ASSERT_EQ(voxshm_host_wait(self->host, &event, 1, PATIENCE), 1);
+		ASSERT_EQ(voxshm_try_recv(busy.near, &view), 0);
+		ASSERT_EQ(voxshm_release(busy.near, &view), 0);
+	}
+	EXPECT_EQ(busy.asked, 1);
+	voxshm_link_close(busy.near);
+	pthread_join(thread, NULL);
+	busy_close(&busy);
+}
+
+/* Requests ------------------------------------------------------------------------------ */
+
 TEST_F(lobby, half_request_waits_for_its_other_half)
 {
 	static const char request[] = "RSH0\005\0hello";

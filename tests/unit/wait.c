@@ -5,6 +5,7 @@
  */
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 #include "link.h"
 #include "unit_test.h"
@@ -342,6 +343,54 @@ TEST_F(wait, one_doorbell_wakes_both)
 	REQUIRE(eventfd_write(self->side.end.wake_fd, 1) == 0);
 	EXPECT_EQ(waiter_join(&reader), 0);
 	EXPECT_EQ(waiter_join(&writer), 0);
+}
+
+static void *fail_it(void *argument)
+{
+	link_fail(argument, "a test");
+	return NULL;
+}
+
+/* One polls, the other follows; a third thread sees that the peer broke the protocol. */
+TEST_F(wait, failure_that_another_thread_sees_ends_all_sleep)
+{
+	struct waiter first, second;
+	pthread_t thread;
+
+	waiter_start(&first, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, 1);
+	waiter_start(&second, &self->side, VOXSHM_WRITABLE, PATIENCE);
+	await_sleeps(&self->side, 2);
+	thread = thread_start(fail_it, &self->side.link);
+	while (!atomic_load(&first.waits) || !atomic_load(&second.waits))
+		sleep_ms(1);
+	pthread_join(thread, NULL);
+	/* They would wait again: that fails at once, and only a message ends it. */
+	publish(&self->side, VOXSHM_READABLE);
+	publish(&self->side, VOXSHM_WRITABLE);
+	EXPECT_EQ(waiter_join(&first), 0);
+	EXPECT_EQ(waiter_join(&second), 0);
+}
+
+/* No sleep is long that nobody could end. */
+TEST_F(wait, failure_is_seen_without_a_descriptor_for_it)
+{
+	struct rlimit limit, none;
+	struct waiter waiter;
+	int free_fd = dup(0);
+
+	close(free_fd);
+	ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = (rlim_t)free_fd;
+	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+	while (!atomic_load(&waiter.waits))
+		sleep_ms(1);
+	EXPECT_EQ(self->side.link.waiters.fail_fd, -1);
+	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	publish(&self->side, VOXSHM_READABLE);
+	EXPECT_EQ(waiter_join(&waiter), 0);
 }
 
 TEST_F(wait, sleeper_that_gives_up_hands_the_doorbell_over)
