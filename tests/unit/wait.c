@@ -387,7 +387,7 @@ TEST_F(wait, failure_is_seen_without_a_descriptor_for_it)
 	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
 	while (!atomic_load(&waiter.waits))
 		sleep_ms(1);
-	EXPECT_EQ(self->side.link.waiters.fail_fd, -1);
+	EXPECT_EQ(atomic_load(&self->side.link.waiters.fail_fd), -1);
 	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	publish(&self->side, VOXSHM_READABLE);
 	EXPECT_EQ(waiter_join(&waiter), 0);
