@@ -301,7 +301,7 @@ unsigned int native_recv_some(struct voxshm_link *link, struct voxshm_view *view
 	unsigned int i;
 
 	for (i = 0; i < count && recv_quick(native_link(link), &views[i]); i++)
-		;
+		native_ring_ask_ahead(&native_link(link)->consumer);
 	return i;
 }
 

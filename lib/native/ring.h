@@ -36,7 +36,8 @@
 #define NATIVE_RING_MIN_CAPACITY (3 * CACHE_LINE)
 #define NATIVE_RING_MAX_CAPACITY (1u << 30)
 #define NATIVE_ENTRY_NUMBER_MASK 0xffffffu
-#define NATIVE_AHEAD (8 * CACHE_LINE)
+#define NATIVE_AHEAD (8 * CACHE_LINE)		/* producer: lines asked for early */
+#define NATIVE_AHEAD_OF_BATCH (16 * CACHE_LINE)	/* consumer: the same, of a batch */
 
 struct native_ring {
 	/* producer's line */
@@ -288,6 +289,20 @@ static inline uint32_t native_ring_take(struct native_consumer *consumer,
 	consumer->cursor = entry->position + frame_total_len(entry->header);
 	consumer->taken_count = (number + 1) & NATIVE_ENTRY_NUMBER_MASK;
 	return number;
+}
+
+/*
+ * Asks for lines that a batch will come to. It is read as a whole and zeroed
+ * later: without this each line would come twice, to be read and to be written.
+ */
+static inline void native_ring_ask_ahead(const struct native_consumer *consumer)
+{
+	uint32_t ahead = consumer->cursor + NATIVE_AHEAD_OF_BATCH;
+
+	if (__builtin_expect(ahead >= consumer->capacity, 0))
+		return;
+	shared_prefetch_for_write(native_line(consumer->ring, ahead - CACHE_LINE));
+	shared_prefetch_for_write(native_line(consumer->ring, ahead));
 }
 
 /* Return: is there something to peek at? For waits: the second half of C. */
