@@ -138,6 +138,7 @@ void link_update_state(struct voxshm_link *link)
 void link_drain_locked(struct voxshm_link *link)
 {
 	drain(link);
+	atomic_store_explicit(&link->waiters.undrained, false, memory_order_relaxed);
 	link_update_state(link);
 	waiters_wake(&link->waiters);
 	if (link->poll_armed)

@@ -31,6 +31,7 @@ struct waiters {
 	shared_u32 wakes;	/* times somebody drained; a futex; written under the lock */
 	_Atomic uint32_t followers;	/* that wait for it; counted up under the lock */
 	_Atomic int fail_fd;	/* an eventfd: the link has failed; -1 until a thread sleeps */
+	_Atomic bool undrained;	/* a thread woke, had what it wanted, and left the doorbell */
 };
 
 /* What an event of the host's epoll points to. */

@@ -4,8 +4,9 @@
  *
  * To sleep: set the sleep word (format->arm), full barrier, look once more,
  * wait on the end's descriptor. The peer publishes, full barrier, and rings
- * only if it took the sleep word back. The doorbell is drained before the next
- * look, never after.
+ * only if it took the sleep word back. The doorbell is drained before the last
+ * look of a sleep, never after. Who wakes and has what it slept for leaves that to
+ * its next sleep: the peer waits for an answer, not for a drained doorbell.
  *
  * Both threads of a side may sleep on the one descriptor. One of them polls;
  * the other waits for it on a futex and looks again whenever the
@@ -91,8 +92,9 @@ void waiters_fail(struct waiters *waiters)
 /*
  * Polls as the only thread of this side, without the lock. Another one may see the
  * link fail meanwhile; without a descriptor for that this one looks now and then.
+ * `rung`: was it the doorbell, and nothing else?
  */
-static int poll_end(struct voxshm_link *link, int64_t deadline)
+static int poll_end(struct voxshm_link *link, int64_t deadline, bool *rung)
 {
 	struct pollfd pollfds[3] = {
 		{ .fd = link->end->wake_fd, .events = POLLIN },
@@ -118,6 +120,7 @@ static int poll_end(struct voxshm_link *link, int64_t deadline)
 	ret = ppoll(pollfds, 3, left == INT64_MAX && pollfds[2].fd >= 0 ? NULL : &timeout, NULL);
 	if (ret < 0)
 		return -errno;
+	*rung = ret == 1 && pollfds[0].revents == POLLIN;
 	return ret || (pollfds[2].fd < 0 && left > LOOK_NS) ? 0 : -ETIMEDOUT;
 }
 
@@ -144,9 +147,11 @@ static int unlock_and_follow(struct waiters *waiters, uint32_t wakes, int64_t de
  * Sleeps until there may be news. The sleep words are set already; `wakes` was
  * counted before that.
  */
-static int sleep_for_news(struct voxshm_link *link, uint32_t wakes, int64_t deadline)
+static int sleep_for_news(struct voxshm_link *link, unsigned int interest, uint32_t wakes,
+			  int64_t deadline)
 {
 	struct waiters *waiters = &link->waiters;
+	bool rung = false;
 	int ret;
 
 	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
@@ -155,11 +160,15 @@ static int sleep_for_news(struct voxshm_link *link, uint32_t wakes, int64_t dead
 		return unlock_and_follow(waiters, wakes, deadline);
 	waiters->polling = true;
 	pthread_mutex_unlock(&waiters->lock);
-	ret = poll_end(link, deadline);
+	ret = poll_end(link, deadline, &rung);
+	rung = rung && link_ready(link, interest);
 	pthread_mutex_lock(&waiters->lock);
 	waiters->polling = false;
 	/* Also one that gives up hands over: another has to poll now. */
-	link_drain_locked(link);
+	if (rung && atomic_load_explicit(&waiters->followers, memory_order_relaxed) == 0)
+		atomic_store_explicit(&waiters->undrained, true, memory_order_relaxed);
+	else
+		link_drain_locked(link);
 	pthread_mutex_unlock(&waiters->lock);
 	return ret;
 }
@@ -199,10 +208,12 @@ int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)
 
 	if (spin(link, interest, deadline))
 		return 0;
+	if (atomic_load_explicit(&link->waiters.undrained, memory_order_relaxed))
+		link_drain(link);
 	wakes = shared_load_u32(&link->waiters.wakes);
 	link_ask_to_be_rung(link, interest);
 	if (!link_ready(link, interest)) {
-		ret = sleep_for_news(link, wakes, deadline);
+		ret = sleep_for_news(link, interest, wakes, deadline);
 		slept = true;
 	}
 	/* A doorbell that nobody waits for must not pile up. */

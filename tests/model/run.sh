@@ -110,6 +110,10 @@ case_ "sleep_words: two threads a side, each draining for itself, lose a wake-up
 	sleep_words "$asleep" -DTWO_THREADS -DMESSAGES=2 -DNO_LOOK_AGAIN
 case_ "sleep_words: forgetting \"look again\" after the last look loses a wake-up" \
 	sleep_words "$asleep" -DTWO_THREADS -DMESSAGES=2 -DLATE_SAMPLE
+case_ "sleep_words: draining what was left after the last look loses a wake-up" \
+	sleep_words "$asleep" -DSTORE_BUFFER -DLATE_DRAIN
+case_ "sleep_words: leaving the doorbell although somebody follows loses a wake-up" \
+	sleep_words "$asleep" -DTWO_THREADS -DMESSAGES=2 -DLEFT_FOLLOWER
 case_ "sleep_words: a leader that gives up without handing over loses a wake-up" \
 	sleep_words "$asleep" -DTWO_THREADS -DMESSAGES=2 -DNO_HANDOVER
 

@@ -10,6 +10,8 @@
  * Two threads of a side: one is leader and polls the doorbell, the other waits on a condition
  * variable.  A leader that has drained, or gives up (a timeout), ends its turn and makes the
  * other look again.  A thread that was told so after it began to arm does not wait.
+ * A leader that wakes, has what it wants, and is not followed may leave the doorbell as it is:
+ * it is drained before the side arms again.
  *
  * What must hold.  Every message arrives: when nothing can move any more, all threads are done.
  *
@@ -24,6 +26,8 @@
  * NO_LOOK_AGAIN     a fault: each thread polls and drains for itself alone
  * LATE_SAMPLE       a fault: "look again" is forgotten after the last look, not before arming
  * NO_HANDOVER       a fault: a leader that gives up tells nobody
+ * LATE_DRAIN        a fault: what was left undrained is drained after the last look
+ * LEFT_FOLLOWER     a fault: the doorbell is left as it is although somebody follows
  */
 #ifndef MESSAGES
 #define MESSAGES 3
@@ -47,6 +51,8 @@ byte index[4];				/* shared: written by the sender, read by the receiver */
 bool word[4];				/* shared: "I sleep" */
 byte doorbell[2];			/* per side */
 bool leader[2], look_again[4];		/* private to a side */
+bool undrained[2];			/* a leader left the doorbell */
+byte followers[2];
 bool gave_up;				/* one thread in all gives up, once */
 byte finished;
 
@@ -123,30 +129,69 @@ inline drain()
 #endif
 }
 
+/* Drains, as the only one or under the lock, and makes the other look again. */
+inline drain_for_all()
+{
+	atomic { drain(); undrained[SIDE(me)] = false; look_again[SIBLING(me)] = true }
+}
+
+/* What a leader left. Another thread that polls now will drain. */
+inline drain_what_was_left()
+{
+	if
+	:: atomic { undrained[SIDE(me)] && !leader[SIDE(me)] -> drain_for_all() }
+	:: atomic { else -> skip }
+	fi
+}
+
+#ifdef LEFT_FOLLOWER
+#define MAY_LEAVE true
+#else
+#define MAY_LEAVE (followers[SIDE(me)] == 0)
+#endif
+
+/* The leader has woken. */
+inline leave_or_drain()
+{
+	if
+	:: CAN_GO ->
+		if
+		:: atomic { MAY_LEAVE -> undrained[SIDE(me)] = true; leader[SIDE(me)] = false }
+		:: atomic { else -> drain_for_all(); leader[SIDE(me)] = false }
+		fi
+	:: atomic { drain_for_all(); leader[SIDE(me)] = false }
+	fi
+}
+
 inline wait()
 {
 #ifdef DRAIN_AFTER
 	doorbell[SIDE(me)] = 0;
 	doorbell[SIDE(me)] > 0
-#elif !defined(TWO_THREADS) || defined(NO_LOOK_AGAIN)
+#elif defined(NO_LOOK_AGAIN)
 	doorbell[SIDE(me)] > 0; drain()
 #else
+#ifdef LATE_DRAIN
+	drain_what_was_left();
+#endif
 #ifdef LATE_SAMPLE
 	look_again[me] = false;
 #endif
 	if
 	:: atomic { look_again[me] -> skip }
-	:: atomic { !look_again[me] && leader[SIDE(me)] -> skip }; look_again[me]
+	:: atomic { !look_again[me] && leader[SIDE(me)] -> followers[SIDE(me)]++ };
+		atomic { look_again[me] -> followers[SIDE(me)]-- }
 	:: atomic { !look_again[me] && !leader[SIDE(me)] -> leader[SIDE(me)] = true };
 		if
-		:: doorbell[SIDE(me)] > 0 -> drain();
-			atomic { leader[SIDE(me)] = false; look_again[SIBLING(me)] = true }
+		:: doorbell[SIDE(me)] > 0 -> leave_or_drain()
+#ifdef TWO_THREADS
 		:: atomic { !gave_up -> gave_up = true;
 #ifndef NO_HANDOVER
 			look_again[SIBLING(me)] = true;
 #endif
 			leader[SIDE(me)] = false };
 			index[SIBLING(me)] == MESSAGES	/* comes back when the other is done */
+#endif
 		fi
 	fi
 #endif
@@ -162,6 +207,9 @@ proctype thread(byte me)
 		do
 		:: CAN_GO -> break
 		:: else ->
+#ifndef LATE_DRAIN
+			drain_what_was_left();
+#endif
 			atomic {
 				slept = true;
 #ifndef LATE_SAMPLE

@@ -195,6 +195,52 @@ TEST_F(wait, sleeper_is_woken)
 	EXPECT_EQ(shared_peek_u32(&self->side.data_word), 0);
 }
 
+/* The peer waits for an answer: whoever has what it slept for drains nothing before that. */
+TEST_F(wait, woken_with_data_drains_only_before_the_next_sleep)
+{
+	struct waiter waiter;
+	int64_t before;
+
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, 1);
+	publish(&self->side, VOXSHM_READABLE);
+	EXPECT_EQ(waiter_join(&waiter), 0);
+	EXPECT_TRUE(atomic_load(&self->side.drains) == 0);
+	shared_poke_u32(&self->side.data, 0);
+	before = now_ns();
+	EXPECT_EQ(link_wait(&self->side.link, VOXSHM_READABLE, before + 20 * MS), -ETIMEDOUT);
+	EXPECT_GE(now_ns() - before, 20 * MS);
+	EXPECT_TRUE(atomic_load(&self->side.drains) == 2);
+}
+
+/* What is not there cannot be answered: it may be something else that the peer says. */
+TEST_F(wait, woken_without_data_drains_at_once)
+{
+	struct waiter waiter;
+
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, 1);
+	REQUIRE(eventfd_write(self->side.end.wake_fd, 1) == 0);
+	await_sleeps(&self->side, 2);
+	EXPECT_TRUE(atomic_load(&self->side.drains) == 1);
+	publish(&self->side, VOXSHM_READABLE);
+	EXPECT_EQ(waiter_join(&waiter), 0);
+}
+
+TEST_F(wait, woken_by_an_end_drains_at_once)
+{
+	struct waiter waiter;
+
+	self->side.end.pidfd = eventfd(0, EFD_CLOEXEC);
+	ASSERT_GE(self->side.end.pidfd, 0);
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, 1);
+	shared_store_fenced_u32(&self->side.data, 1);
+	REQUIRE(eventfd_write(self->side.end.pidfd, 1) == 0);
+	EXPECT_EQ(waiter_join(&waiter), 0);
+	EXPECT_TRUE(atomic_load(&self->side.drains) > 0);
+}
+
 static void publish_in_look(struct side *side)
 {
 	side->in_look = NULL;
