@@ -152,7 +152,7 @@ extern const struct transport limit_one_line, limit_two_lines, limit_flag_copy, 
 	limit_index_ring, limit_sequence_ring, limit_sequence_ring_in_place;
 extern const struct transport voxshm_copy, voxshm_loan_spinning, voxshm_untouched,
 	voxshm_adaptive, voxshm_sleeping, voxshm_loan_sleeping, voxshm_vox, voxshm_bursts;
-extern const struct transport crowd_one_busy, crowd_in_turn, crowd_processes;
+extern const struct transport crowd_one_busy, crowd_in_turn, crowd_ready, crowd_processes;
 extern const struct transport peer_pipe, peer_pipe_spinning, peer_stream, peer_seqpacket,
 	peer_eventfd, peer_futex, peer_mq, peer_zeromq, peer_nng, peer_iceoryx;
 

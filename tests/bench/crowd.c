@@ -21,6 +21,7 @@
 enum variant {
 	VARIANT_ONE_BUSY,	/* there and back with one guest, the others are silent */
 	VARIANT_IN_TURN,	/* one message from each, sent by one process with all links */
+	VARIANT_READY,		/* the same, but sent before the host begins, who alone is timed */
 	VARIANT_PROCESSES,	/* each guest a process, all on one processor */
 };
 
@@ -30,7 +31,7 @@ struct crowd_side {
 	uint64_t received[CROWD_MAX];		/* by link */
 	/* to the guests' processes, in shared memory: a futex, and how many each sends */
 	struct orders {
-		_Atomic uint32_t turn;
+		_Atomic uint32_t turn, sent;
 		_Atomic uint64_t shares[CROWD_MAX];
 	} *orders;
 };
@@ -224,6 +225,40 @@ static void crowd_echo(struct side *side, uint64_t count)
 	}
 }
 
+/* A trip is the host's time for one of the messages. */
+static void ready_take(struct side *side, uint64_t count, struct histogram *histogram)
+{
+	struct orders *orders = ((struct crowd_side *)side->state)->orders;
+	double before, tick = ticks_ns();
+	uint32_t turn;
+
+	while (count--) {
+		turn = atomic_fetch_add(&orders->turn, 1) + 1;
+		while (atomic_load(&orders->sent) != turn)
+			spin_pause();
+		/* Not by ticks(), which a processor may count before the messages are there. */
+		before = now_ns();
+		host_take(side, side->guests);
+		histogram_add(histogram,
+			      (uint64_t)((now_ns() - before) / tick / side->guests));
+	}
+}
+
+static void ready_send(struct side *side, uint64_t count)
+{
+	struct crowd_side *state = side->state;
+	struct orders *orders = state->orders;
+	unsigned int i;
+
+	for (; count; count--, side->sent++) {
+		while (atomic_load(&orders->turn) == atomic_load(&orders->sent))
+			spin_pause();
+		for (i = 0; i < side->guests; i++)
+			send_to(side, state->guests[i], side->sent);
+		atomic_fetch_add(&orders->sent, 1);
+	}
+}
+
 static void in_turn_send(struct side *side, uint64_t count)
 {
 	struct crowd_side *state = side->state;
@@ -259,6 +294,12 @@ const struct transport crowd_in_turn = {
 	.name = "one message from each in turn", .family = "voxshm", .jobs = JOB_STREAM,
 	.variant = VARIANT_IN_TURN, .open = crowd_open, .join = crowd_join,
 	.stream = host_take, .sink = in_turn_send,
+};
+
+const struct transport crowd_ready = {
+	.name = "one message from each lies ready", .family = "voxshm", .jobs = JOB_TRIPS,
+	.variant = VARIANT_READY, .open = crowd_open, .join = crowd_join,
+	.trips = ready_take, .echo = ready_send,
 };
 
 const struct transport crowd_processes = {

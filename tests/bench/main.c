@@ -102,6 +102,7 @@ static void print_tables(FILE *out)
 	report_table(out, "rings", "rate16", "The same in batches of 16");
 	report_table(out, "guests", "p50", "Round trip by number of guests, 64 bytes, median, ns");
 	report_table(out, "guests", "cost", "One message to the host, its loop included, ns");
+	report_table(out, "host", "p50", "The host's part of it, ns a message");
 	report_table(out, "idle", "cpu", "Standing idle, CPU seconds a second");
 	report_table(out, "idle", "wakeups", "Standing idle, wake-ups a second");
 	report_table(out, "life", "ticket", "Making a link, microseconds: the host's part");

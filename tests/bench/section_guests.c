@@ -17,21 +17,30 @@ static const unsigned int crowds[] = { 1, 2, 8, 32, 128 };
 
 #define CROWDS (sizeof(crowds) / sizeof(*crowds))
 
-void section_guests(const struct plan *plan)
+static void run(const struct transport *const rows[], unsigned int num_rows, const char *section,
+		const struct plan *plan)
 {
-	static const struct transport *const rows[] = {
-		&crowd_one_busy, &crowd_in_turn, &crowd_processes,
-	};
 	struct cell cells[3 * CROWDS];
 	unsigned int count = 0, i, j;
 
-	progress("guests");
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < num_rows; i++)
 		for (j = 0; j < CROWDS; j++)
 			cell_init(&cells[count++], rows[i],
 				  &(struct shape){ .size = 64, .guests = crowds[j] });
 	cells_run(cells, count, JOB_TRIPS | JOB_STREAM, plan);
-	cells_report(cells, count, "guests", "guests");
+	cells_report(cells, count, section, "guests");
+}
+
+void section_guests(const struct plan *plan)
+{
+	static const struct transport *const all[] = {
+		&crowd_one_busy, &crowd_in_turn, &crowd_processes,
+	};
+	static const struct transport *const host_alone[] = { &crowd_ready };
+
+	progress("guests");
+	run(all, 3, "guests", plan);
+	run(host_alone, 1, "host", plan);
 }
 
 /* Standing idle ------------------------------------------------------------------------- */
