@@ -6,8 +6,8 @@
 #   tests/vm/run.sh KERNEL [PROGRAM...]           KERNEL: 6.1, 6.12, sid or debug
 #   tests/vm/run.sh KERNEL --shell [PROGRAM...]   a shell there instead
 #
-# Without a PROGRAM: tests/vm/udev.sh and all tests of tests/kselftest/ and
-# tests/link/, except for what tests/vm/left-out names (none now). A PROGRAM is a
+# Without a PROGRAM: tests/vm/udev.sh and all tests of tests/kselftest/,
+# tests/link/ and tests/hostile/, except for what tests/vm/left-out names. A PROGRAM is a
 # file of build/tests/ or tests/, with arguments if they stand in the same word:
 #
 #   tests/vm/run.sh 6.12 'build/tests/link/deaths native_device'
@@ -45,7 +45,7 @@ finish() {
 
 default_programs() {
 	local source name
-	for source in tests/vm/udev.sh tests/kselftest/*.c tests/kselftest/*.sh tests/link/*.c; do
+	for source in tests/vm/udev.sh tests/{kselftest/*.c,kselftest/*.sh,link/*.c,hostile/*.c}; do
 		[[ -f $source ]] || continue
 		name=${source%.c}
 		grep -q "^${name#tests/} " tests/vm/left-out && continue
