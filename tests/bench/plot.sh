@@ -45,21 +45,24 @@ style() { # style ROW
 	"ZeroMQ") echo 'lw 1 lc rgb "#6b4fbb" pt 14' ;;
 	"iceoryx, spinning") echo 'lw 1 lc rgb "#0b7a75" pt 15' ;;
 	"vox-shm 0.3.1, Rust") echo 'lw 1 lc rgb "#4b8f29" pt 11' ;;
+	"one message from each lies ready") echo 'lw 3 lc rgb "#ff7f0e" pt 5' ;;
+	"round trip with one, others idle") echo 'lw 3 lc rgb "#1f77b4" pt 9' ;;
 	*) echo 'lw 3 lc rgb "#d62728" pt 7' ;;
 	esac
 }
 
-# One block of "place value" for each row that has figures: SECTION METRIC ROWS.
+# One block of "place value" for each row that has figures: SECTIONS METRICS ROWS.
 blocks() {
 	local row
 	while IFS= read -r row; do
 		# A quoted row may hold commas, so its fields are counted from both ends.
-		awk -v section="$1" -v metric="$2" -v row="$row" '
+		awk -v sections=" $1 " -v metrics=" $2 " -v row="$row" '
 			{
 				split($0, part, "\"")
 				split(part[1], head, ",")
 				count = split(part[3], tail, ",")
-				if (head[1] != section || part[2] != row || tail[4] != metric)
+				if (part[2] != row || !index(sections, " " head[1] " ") ||
+				    !index(metrics, " " tail[4] " "))
 					next
 				if (count < 6 || tail[6] == "")
 					next
@@ -83,7 +86,7 @@ curves() { # curves DATA
 	done < <(grep '^"' "$1")
 }
 
-# NAME TITLE XLABEL YLABEL XTICS SECTION METRIC ROWS
+# NAME TITLE XLABEL YLABEL XTICS SECTIONS METRICS ROWS
 plot() {
 	local data=$folder/$1.dat
 	blocks "$6" "$7" "$8" >"$data"
@@ -121,5 +124,7 @@ plot roundtrip "Round trip, median, by size of message" "bytes" "ns" "$sizes" pa
 plot rate "One way, by size of message" "bytes" "messages a second" "$sizes" pairs rate "$rows"
 plot rings "One way, 64 bytes, by size of ring" "bytes" "messages a second" "$rings" rings rate \
 	"$rows"
-plot guests "One message to the host, its loop included" "guests" "ns" "$guests" guests cost \
-	"one message from each in turn"
+plot guests "Cost of a message, by number of guests on one host" "guests" "ns" "$guests" \
+	"guests host" "cost p50" "round trip with one, others idle
+one message from each lies ready
+one message from each in turn"
