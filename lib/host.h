@@ -41,6 +41,10 @@ struct voxshm_host {
 int host_link_new(struct voxshm_host *host, struct voxshm_link **link,
 		  struct invitation *invitation, struct voxshm_error *error);
 
+/* events.c: the list of hot links. Under hot_lock, or in a call of the host's. */
+void host_hot_append(struct voxshm_host *host, struct voxshm_link *link);
+void host_hot_remove(struct voxshm_host *host, struct voxshm_link *link);
+
 /* The link must be looked at by the next wait. */
 void host_heat(struct voxshm_link *link);
 
@@ -53,6 +57,12 @@ void host_forget(struct voxshm_link *link);
  */
 int host_watch(struct voxshm_host *host, int fd, struct watch *watch);
 void host_unwatch(struct voxshm_host *host, int fd);
+
+/* Watches what can still tell something of the link. Return: 0 or -errno. */
+int host_rewatch(struct voxshm_link *link);
+
+/* If the link has ended: its peer slot is free at once. */
+void host_notice_end(struct voxshm_link *link);
 
 /* The link's guest is a child of this process. Return: 0 or -errno. */
 int host_link_spawned(struct voxshm_link *link, pid_t pid);
