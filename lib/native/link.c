@@ -9,6 +9,7 @@ static int init_parts(struct native_link *native, enum native_side side)
 	const struct native_geometry *geometry = &native->geometry;
 	enum native_side peer = side == NATIVE_HOST ? NATIVE_GUEST : NATIVE_HOST;
 	uint32_t capacity = geometry->parameters.ring_capacity;
+	uint32_t max_mappings = geometry->parameters.max_mappings;
 	uint8_t *window = native->window.base;
 	int ret;
 
@@ -21,10 +22,12 @@ static int init_parts(struct native_link *native, enum native_side side)
 	ret = native_pool_init(&native->pool, geometry, side, window);
 	if (ret)
 		goto deinit_peer_pool;
-	ret = native_mappings_init(&native->mappings, geometry, side, window);
+	ret = mappings_init(&native->mappings, max_mappings,
+			    (void *)(window + geometry->released[side]));
 	if (ret)
 		goto deinit_pool;
-	ret = native_received_init(&native->received, geometry, peer, window);
+	ret = received_init(&native->received, max_mappings, geometry->parameters.max_payload,
+			    (void *)(window + geometry->released[peer]));
 	if (ret)
 		goto deinit_mappings;
 	ret = native_consumer_init(&native->consumer, (void *)(window + geometry->ring[peer]),
@@ -34,9 +37,9 @@ static int init_parts(struct native_link *native, enum native_side side)
 	return 0;
 
 deinit_received:
-	native_received_deinit(&native->received);
+	received_deinit(&native->received);
 deinit_mappings:
-	native_mappings_deinit(&native->mappings);
+	mappings_deinit(&native->mappings);
 deinit_pool:
 	native_pool_deinit(&native->pool);
 deinit_peer_pool:
@@ -47,8 +50,8 @@ deinit_peer_pool:
 static void deinit_parts(struct native_link *native)
 {
 	native_consumer_deinit(&native->consumer);
-	native_received_deinit(&native->received);
-	native_mappings_deinit(&native->mappings);
+	received_deinit(&native->received);
+	mappings_deinit(&native->mappings);
 	native_pool_deinit(&native->pool);
 	native_pool_view_deinit(&native->peer_pool);
 }
@@ -130,7 +133,7 @@ static bool disarm(struct voxshm_link *link, unsigned int interest)
 static int object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, uint64_t size,
 		  int fd)
 {
-	int ret = native_received_offer(&native_link(link)->received, map_id, generation, size, fd);
+	int ret = received_offer(&native_link(link)->received, map_id, generation, size, fd);
 
 	return ret == -EBADMSG ? link_fail(link, MAPPING_NOT_AS_SAID) : ret;
 }

@@ -10,7 +10,7 @@
 #define NATIVE_H
 
 #include "link.h"
-#include "native/mapping.h"
+#include "mappings.h"
 #include "native/pool.h"
 #include "native/scratch.h"
 #include "native/window.h"
@@ -33,7 +33,7 @@ struct native_link {
 	struct native_producer producer;
 	size_t small_sizes;		/* so many, from NATIVE_SMALL_MIN on, travel inline */
 	struct native_pool pool;
-	struct native_mappings mappings;
+	struct mappings mappings;
 	struct native_scratch scratch;
 	enum native_lack lack;
 	size_t lack_size;
@@ -42,7 +42,7 @@ struct native_link {
 	_Alignas(CACHE_LINE) struct link_traffic taken;
 	struct native_consumer consumer;
 	struct native_pool_view peer_pool;
-	struct native_received_table received;
+	struct received_mappings received;
 };
 
 /* Payloads that native_send() copies by itself. */

@@ -124,13 +124,13 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
  * could not be taken.
  */
 static int take_offer(struct native_link *native, const struct mapping_ref *ref,
-		      struct native_offer *offer)
+		      struct offer *offer)
 {
 	struct waiters *waiters = &native->link.waiters;
 	int ret = 0;
 
 	pthread_mutex_lock(&waiters->lock);
-	*offer = native_received_take(&native->received, ref->map_id, ref->map_generation);
+	*offer = received_take(&native->received, ref->map_id, ref->map_generation);
 	if (offer->memory.base)
 		native->link.patience += END_KNOCKS_OF_OFFER;
 	else if (native->link.end->shortage)
@@ -145,7 +145,7 @@ static int take_offer(struct native_link *native, const struct mapping_ref *ref,
 static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 {
 	struct voxshm_link *link = &native->link;
-	struct native_offer offer;
+	struct offer offer;
 	int ret = take_offer(native, ref, &offer), drains = 0;
 
 	while (ret && drains++ < DRAINS_FOR_OFFER) {
@@ -158,7 +158,7 @@ static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 		return link_fail(link, "it referred to a mapping that it never offered");
 	if (ret)
 		return ret;
-	if (native_received_map(&native->received, ref->map_id, &offer))
+	if (received_map(&native->received, ref->map_id, &offer))
 		return link_fail(link, "it replaced a mapping that is still in use");
 	return 0;
 }
@@ -170,12 +170,12 @@ static int find_mapping(struct native_link *native, const struct mapping_ref *re
 	int ret;
 
 	if (link->end->ops->object_map) {
-		ret = native_received_find(&native->received, link->end, ref);
+		ret = received_find(&native->received, link->end, ref);
 		if (ret == -EBADMSG)
 			return link_fail(link, "it referred to a mapping that it may not");
 		return ret;
 	}
-	if (native_received_has(&native->received, ref->map_id, ref->map_generation))
+	if (received_has(&native->received, ref->map_id, ref->map_generation))
 		return 0;
 	return map_offer(native, ref);
 }
@@ -201,7 +201,7 @@ static int recv_mapping(struct native_link *native, const struct native_entry *e
 	ret = find_mapping(native, &ref);
 	if (ret)
 		return ret;
-	data = native_received_borrow(&native->received, &ref, &number);
+	data = received_borrow(&native->received, &ref, &number);
 	if (!data)
 		return link_fail(&native->link, "it referred to a mapping that it may not");
 	*view = (struct voxshm_view){
@@ -346,7 +346,7 @@ static int release_any(struct native_link *native, const struct voxshm_view *vie
 		ret = native_slot_return(&native->peer_pool, detail, low, high);
 		break;
 	case VIEW_MAPPING:
-		ret = native_mapping_release(&native->received, low, high);
+		ret = mapping_release(&native->received, low, high);
 		break;
 	default:
 		return -EINVAL;

@@ -43,7 +43,7 @@ int native_host_init(struct voxshm_host *host, struct voxshm_error *error)
 	struct segment_needs needs = {
 		.max_guests = config->max_guests,
 		.max_mappings = config->max_mappings,
-		.guest_bytes = native_mappings_bytes(config->max_mappings, config->max_payload),
+		.guest_bytes = mappings_bytes(config->max_mappings, config->max_payload),
 	};
 	struct native_host *segment;
 	int ret;

@@ -82,7 +82,7 @@ static void commit_mapping_ref(struct native_link *native, int64_t position, uin
 	};
 
 	memcpy(native_ring_payload(&native->producer, position), &ref, sizeof(ref));
-	native_mapping_sent(&native->mappings, map_id);
+	mapping_sent(&native->mappings, map_id);
 	publish(native, position, REF_ENTRY_SIZE,
 		frame_header(REF_ENTRY_SIZE, FRAME_MAPPING_REF, 0), more);
 	committed(native, size, more);
@@ -91,8 +91,8 @@ static void commit_mapping_ref(struct native_link *native, int64_t position, uin
 /* A mapping's index, or -errno. */
 static int take_mapping(struct native_link *native, size_t size)
 {
-	int map_id = native_mapping_alloc(&native->mappings, native->link.end, size,
-					  &native->link.mappings_made);
+	int map_id = mapping_alloc(&native->mappings, native->link.end, size,
+				   &native->link.mappings_made);
 
 	return map_id == -EAGAIN ? lacking(native, LACK_MAPPING, size) : map_id;
 }
@@ -312,8 +312,8 @@ static bool loan_slot(const struct native_link *native, const struct voxshm_loan
 static bool loan_mapping(const struct native_link *native, const struct voxshm_loan *loan)
 {
 	return loan->kind == LOAN_MAPPING &&
-	       native_mapping_loaned(&native->mappings, (uint32_t)loan->token,
-				     (uint32_t)(loan->token >> 32));
+	       mapping_loaned(&native->mappings, (uint32_t)loan->token,
+			      (uint32_t)(loan->token >> 32));
 }
 
 static int commit_scratch(struct native_link *native, struct voxshm_loan *loan, size_t size)
@@ -369,7 +369,7 @@ void native_abort(struct voxshm_link *link, struct voxshm_loan *loan)
 	else if (loan_slot(native, loan, &ref))
 		native_pool_unalloc(&native->pool, &ref);
 	else if (loan_mapping(native, loan))
-		native_mapping_unalloc(&native->mappings, (uint32_t)loan->token);
+		mapping_unalloc(&native->mappings, (uint32_t)loan->token);
 	*loan = (struct voxshm_loan){ .kind = LOAN_CLOSED };
 }
 
@@ -384,7 +384,7 @@ bool native_writable(struct voxshm_link *link)
 	case LACK_SLOT:
 		return native_pool_available(&native->pool, native->lack_size);
 	case LACK_MAPPING:
-		return native_mapping_available(&native->mappings);
+		return mapping_available(&native->mappings);
 	case LACK_NOTHING:
 		break;
 	}

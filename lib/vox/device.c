@@ -66,7 +66,7 @@ int vox_device_create(struct voxshm_segment **segment, struct memory *main,
 		.window_size = page_size(),
 		.max_guests = config->max_guests,
 		.max_mappings = config->max_mappings,
-		.guest_bytes = native_mappings_bytes(config->max_mappings, config->max_payload),
+		.guest_bytes = mappings_bytes(config->max_mappings, config->max_payload),
 	};
 	struct vox_geometry geometry;
 	struct vox_file file;

@@ -12,46 +12,25 @@
 #define FUSE_SUPER_MAGIC 0x65735546
 #endif
 
-/* What native/mapping.c asks of a geometry: the tables, seen from the segment's start. */
-static struct native_geometry tables(const struct voxshm_segment *segment, uint32_t peer)
-{
-	struct native_geometry geometry = {
-		.parameters = {
-			.max_mappings = segment->geometry.max_mappings,
-			.max_payload = segment->geometry.max_payload,
-		},
-	};
-	const uint8_t *base = segment->file.base;
-
-	/* There by sender, here by receiver. */
-	geometry.released[NATIVE_GUEST] =
-		(uint64_t)((const uint8_t *)vox_released(segment, peer, VOX_HOST) - base);
-	geometry.released[NATIVE_HOST] =
-		(uint64_t)((const uint8_t *)vox_released(segment, peer, VOX_GUEST) - base);
-	return geometry;
-}
-
 /* Sending ------------------------------------------------------------------------------ */
 
 int vox_mappings_init(struct vox_mappings *mappings, const struct voxshm_segment *segment,
 		      uint32_t peer, enum vox_side sender)
 {
-	struct native_geometry geometry;
+	enum vox_side receiver = sender == VOX_HOST ? VOX_GUEST : VOX_HOST;
 
 	*mappings = (struct vox_mappings){ .next_id = segment->geometry.max_mappings };
 	if (vox_is_plain(segment))
 		return 0;
-	geometry = tables(segment, peer);
-	return native_mappings_init(&mappings->ours, &geometry,
-				    sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
-				    segment->file.base);
+	return mappings_init(&mappings->ours, segment->geometry.max_mappings,
+			     vox_released(segment, peer, receiver));
 }
 
 void vox_mappings_deinit(struct vox_mappings *mappings)
 {
 	while (mappings->loans)
 		vox_plain_free(mappings, mappings->loans);
-	native_mappings_deinit(&mappings->ours);
+	mappings_deinit(&mappings->ours);
 }
 
 int vox_plain_alloc(struct vox_mappings *mappings, size_t size, struct vox_plain_loan **out)
@@ -98,7 +77,7 @@ void vox_plain_free(struct vox_mappings *mappings, struct vox_plain_loan *loan)
 int vox_received_init(struct vox_received *received, const struct voxshm_segment *segment,
 		      uint32_t peer, enum vox_side sender)
 {
-	struct native_geometry geometry;
+	enum vox_side receiver = sender == VOX_HOST ? VOX_GUEST : VOX_HOST;
 	int ret;
 
 	*received = (struct vox_received){
@@ -110,10 +89,9 @@ int vox_received_init(struct vox_received *received, const struct voxshm_segment
 		return -ENOMEM;
 	if (vox_is_plain(segment))
 		return 0;
-	geometry = tables(segment, peer);
-	ret = native_received_init(&received->ours, &geometry,
-				   sender == VOX_HOST ? NATIVE_HOST : NATIVE_GUEST,
-				   segment->file.base);
+	ret = received_init(&received->ours, segment->geometry.max_mappings,
+			    segment->geometry.max_payload,
+			    vox_released(segment, peer, receiver));
 	if (ret)
 		vox_received_deinit(received);
 	return ret;
@@ -130,7 +108,7 @@ void vox_received_deinit(struct vox_received *received)
 	received->num_plain = 0;
 	while (received->copies)
 		vox_plain_release(received, received->copies->number);
-	native_received_deinit(&received->ours);
+	received_deinit(&received->ours);
 }
 
 /*

@@ -3,7 +3,7 @@
  * vox/mapping.h - memory for payloads that no slot can hold.
  *
  * Between two of ours a mapping is counted and used again exactly as in the
- * native format, with the tables of the link block (native/mapping.h). A plain
+ * native format, with the tables of the link block (mappings.h). A plain
  * vox-shm peer tells nobody what it released: to it each payload goes in
  * memory of its own. It seals nothing, so memory from it is never mapped: it
  * could be truncated under a reader (SIGBUS). What a frame speaks of is read
@@ -15,12 +15,12 @@
 #ifndef VOX_MAPPING_H
 #define VOX_MAPPING_H
 
-#include "native/mapping.h"
+#include "mappings.h"
 #include "vox/segment.h"
 
 /* The sending thread's. */
 struct vox_mappings {
-	struct native_mappings ours;	/* count 0 in a plain segment */
+	struct mappings ours;	/* count 0 in a plain segment */
 	uint32_t next_id;		/* for a plain peer */
 	struct vox_plain_loan *loans;	/* open ones */
 };
@@ -50,7 +50,7 @@ struct vox_plain_copy {
 
 /* The receiving thread's; what is plain under waiters.lock. */
 struct vox_received {
-	struct native_received_table ours;
+	struct received_mappings ours;
 	struct vox_plain_mapping *plain;
 	uint32_t num_plain;
 	uint32_t most_plain;		/* each takes a descriptor */

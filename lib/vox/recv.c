@@ -120,7 +120,7 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 	int ret;
 
 	if (is_counted(vox))
-		ret = native_received_offer(&vox->received.ours, map_id, generation, size, fd);
+		ret = received_offer(&vox->received.ours, map_id, generation, size, fd);
 	else
 		ret = vox_plain_received(&vox->received, map_id, generation, size, fd);
 	return ret == -EBADMSG ? link_fail(link, MAPPING_NOT_AS_SAID) : ret;
@@ -133,15 +133,15 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 {
 	struct voxshm_link *link = &vox->link;
-	struct native_offer offer = { .memory = MEMORY_NONE };
+	struct offer offer = { .memory = MEMORY_NONE };
 	int ret, takes = 0;
 
 	pthread_mutex_lock(&link->waiters.lock);
 	do {
 		ret = vox_end_take_offers(vox->end, link);
 		if (ret == 0)
-			offer = native_received_take(&vox->received.ours, ref->map_id,
-						     ref->generation);
+			offer = received_take(&vox->received.ours, ref->map_id,
+					      ref->generation);
 	} while (ret == 0 && !offer.memory.base && vox->end->end.more && ++takes < TAKES_FOR_OFFER);
 	if (offer.memory.base)
 		link->patience += END_KNOCKS_OF_OFFER;
@@ -152,7 +152,7 @@ static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 		return ret;
 	if (!offer.memory.base)
 		return link_fail(link, "it referred to a mapping that it never offered");
-	if (native_received_map(&vox->received.ours, ref->map_id, &offer))
+	if (received_map(&vox->received.ours, ref->map_id, &offer))
 		return link_fail(link, "it replaced a mapping that is still in use");
 	return 0;
 }
@@ -165,12 +165,12 @@ static int find_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	int ret;
 
 	if (link->end->ops->object_map) {
-		ret = native_received_find(&vox->received.ours, link->end, borrowed);
+		ret = received_find(&vox->received.ours, link->end, borrowed);
 		if (ret == -EBADMSG)
 			return link_fail(link, "it referred to a mapping that it may not");
 		return ret;
 	}
-	if (native_received_has(&vox->received.ours, ref->map_id, ref->generation))
+	if (received_has(&vox->received.ours, ref->map_id, ref->generation))
 		return 0;
 	return map_offer(vox, ref);
 }
@@ -192,7 +192,7 @@ static int recv_counted(struct vox_link *vox, const struct vox_mapping_ref *ref,
 	ret = find_counted(vox, ref, &borrowed);
 	if (ret)
 		return ret;
-	view->data = native_received_borrow(&vox->received.ours, &borrowed, &number);
+	view->data = received_borrow(&vox->received.ours, &borrowed, &number);
 	if (!view->data)
 		return link_fail(&vox->link, "it referred to bytes outside of a mapping");
 	view->token = (uint64_t)number << 32 | ref->map_id;
@@ -362,8 +362,8 @@ int vox_release(struct voxshm_link *link, struct voxshm_view *view)
 		ret = release_slot(vox, view);
 		break;
 	case VIEW_MAPPING:
-		ret = native_mapping_release(&vox->received.ours, (uint32_t)view->token,
-					     (uint32_t)(view->token >> 32));
+		ret = mapping_release(&vox->received.ours, (uint32_t)view->token,
+				      (uint32_t)(view->token >> 32));
 		if (ret == 0 && !vox->buried)
 			vox_wake_space(vox);
 		break;

@@ -164,8 +164,8 @@ static int offer_refused(struct vox_link *vox, int ret, size_t size)
 /* One of our mappings for a peer of ours. Return: its index or -errno. */
 static int take_mapping(struct vox_link *vox, size_t size)
 {
-	int map_id = native_mapping_alloc(&vox->mappings.ours, vox->link.end, size,
-					  &vox->link.mappings_made);
+	int map_id = mapping_alloc(&vox->mappings.ours, vox->link.end, size,
+				   &vox->link.mappings_made);
 
 	if (map_id == -EAGAIN)
 		return lacking(vox, VOX_LACK_MAPPING, size);
@@ -225,7 +225,7 @@ static int send_mapping(struct vox_link *vox, const void *data, size_t size, boo
 	if (ret < 0)
 		return ret;
 	memcpy(vox->mappings.ours.table[ret].memory.base, data, size);
-	native_mapping_sent(&vox->mappings.ours, (uint32_t)ret);
+	mapping_sent(&vox->mappings.ours, (uint32_t)ret);
 	commit_mapping(vox, position, (uint32_t)ret, our_generation(vox, (uint32_t)ret), size,
 		       more);
 	return 0;
@@ -342,8 +342,8 @@ static bool find_slot(const struct vox_link *vox, const struct voxshm_loan *loan
 static bool find_mapping(const struct vox_link *vox, const struct voxshm_loan *loan)
 {
 	return loan->kind == LOAN_MAPPING &&
-	       native_mapping_loaned(&vox->mappings.ours, (uint32_t)loan->token,
-				     (uint32_t)(loan->token >> 32));
+	       mapping_loaned(&vox->mappings.ours, (uint32_t)loan->token,
+			      (uint32_t)(loan->token >> 32));
 }
 
 static struct vox_plain_loan *find_plain(struct vox_link *vox, const struct voxshm_loan *loan)
@@ -372,7 +372,7 @@ static int commit_loan(struct vox_link *vox, struct voxshm_loan *loan, size_t si
 		vox_pool_unhold(&vox->segment->pool, &ref);
 		commit_slot(vox, position, &ref, size, false);
 	} else {
-		native_mapping_sent(&vox->mappings.ours, (uint32_t)loan->token);
+		mapping_sent(&vox->mappings.ours, (uint32_t)loan->token);
 		commit_mapping(vox, position, (uint32_t)loan->token,
 			       (uint32_t)(loan->token >> 32), size, false);
 	}
@@ -397,7 +397,7 @@ void vox_abort(struct voxshm_link *link, struct voxshm_loan *loan)
 	if (find_slot(vox, loan, &ref))
 		vox_link_free_slot(vox, &ref, VOX_SENDER);
 	else if (find_mapping(vox, loan))
-		native_mapping_unalloc(&vox->mappings.ours, (uint32_t)loan->token);
+		mapping_unalloc(&vox->mappings.ours, (uint32_t)loan->token);
 	else if (plain)
 		vox_plain_free(&vox->mappings, plain);
 	*loan = (struct voxshm_loan){ .kind = LOAN_CLOSED };
@@ -416,7 +416,7 @@ bool vox_writable(struct voxshm_link *link)
 					  usable_extents(vox)) ||
 		       vox_has_grown(vox->segment);
 	case VOX_LACK_MAPPING:
-		return native_mapping_available(&vox->mappings.ours);
+		return mapping_available(&vox->mappings.ours);
 	case VOX_LACK_CONTROL:
 		return vox_end_can_offer(vox->end);
 	case VOX_LACK_NOTHING:

@@ -331,8 +331,8 @@ static void use_window(const struct native_geometry *geometry)
 	native_try_send(&native->link, "x", 1, true);
 	native->window = MEMORY_NONE;
 	native_consumer_deinit(&native->consumer);
-	native_received_deinit(&native->received);
-	native_mappings_deinit(&native->mappings);
+	received_deinit(&native->received);
+	mappings_deinit(&native->mappings);
 	native_pool_deinit(&native->pool);
 	native_pool_view_deinit(&native->peer_pool);
 	pthread_mutex_destroy(&native->link.waiters.lock);

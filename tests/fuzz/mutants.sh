@@ -18,7 +18,7 @@ native_link|entries have no bound|native/ring.h native/recv.c native/ring.c|s/si
 +native_link|a length is loaded twice|native/recv.c|/VIEW_SLOT \|/b;s/\.size = ref\.length,/.size = (uint32_t)(body_word(entry, 1) >> 32),/
 native_link|the read index has no bound|native/ring.c|s/\|\| read >= producer->capacity/\&\& read > 0/
 native_link|a slot is lent twice|native/pool.h native/recv.c|s/    view->classes\[ref->class_index\]\.borrowed\[ref->slot\]\)/    false)/
-native_link|mappings have no bound|native/mapping.c|s/ref->length > mapping->memory\.size - ref->offset/false/
+native_link|mappings have no bound|mappings.c|s/ref->length > mapping->memory\.size - ref->offset/false/
 vox_link|entries have no bound|vox/entry.c|s/size > readable \|\|//
 +vox_link|free slots have no bound|vox/pool.c|s/first >= class->slot_count/false/
 vox_link|messages in slots have no bound|vox/pool.c|s/length <= slot_size - VOX_LENGTH_PREFIX/true/

@@ -298,7 +298,7 @@ static void offer_something(struct fuzz *fuzz)
 /* Does the view lie in memory of this link? */
 static bool view_is_inside(const struct fuzz *fuzz, const struct voxshm_view *view)
 {
-	const struct native_received_table *received = &fuzz->native->received;
+	const struct received_mappings *received = &fuzz->native->received;
 	const uint8_t *data = view->data, *window = fuzz->native->window.base;
 	uint32_t i;
 

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* Payload mappings that the peer finds by their number, as on the device; and hostile frames. */
-#include "native/mapping.h"
+#include "mappings.h"
 #include "unit_test.h"
 
 #define MIB (1024u * 1024u)
 #define COUNT 3u
-
-static const struct native_parameters parameters = {
-	.max_guests = 1, .ring_capacity = 192, .max_payload = 8 * MIB, .max_mappings = COUNT,
-	.num_classes = 1, .classes = { { 64, 1 } },
-};
+#define MAX_PAYLOAD (8 * MIB)
 
 /* An end whose objects are memfds, and which refuses what the device would. */
 struct fake_end {
@@ -70,11 +66,10 @@ static const struct end_ops fake_ops = {
 };
 
 FIXTURE(objects) {
-	struct native_geometry geometry;
-	uint8_t *window;
+	shared_u32 released[COUNT];
 	struct fake_end fake;
-	struct native_mappings sender;
-	struct native_received_table receiver;
+	struct mappings sender;
+	struct received_mappings receiver;
 	uint64_t made;
 	int fds_before;
 };
@@ -88,34 +83,27 @@ FIXTURE_SETUP(objects)
 	end_init(&self->fake.end, &fake_ops);
 	for (i = 0; i < COUNT; i++)
 		self->fake.objects[i] = -1;
-	ASSERT_EQ(native_geometry(&self->geometry, &parameters, NULL), 0);
-	self->window = aligned_alloc(4096, self->geometry.window_size);
-	ASSERT_NE(self->window, NULL);
-	memset(self->window, 0, self->geometry.window_size);
-	ASSERT_EQ(native_mappings_init(&self->sender, &self->geometry, NATIVE_GUEST,
-				       self->window), 0);
-	ASSERT_EQ(native_received_init(&self->receiver, &self->geometry, NATIVE_GUEST,
-				       self->window), 0);
+	ASSERT_EQ(mappings_init(&self->sender, COUNT, self->released), 0);
+	ASSERT_EQ(received_init(&self->receiver, COUNT, MAX_PAYLOAD, self->released), 0);
 }
 
 FIXTURE_TEARDOWN(objects)
 {
 	uint32_t i;
 
-	native_mappings_deinit(&self->sender);
-	native_received_deinit(&self->receiver);
+	mappings_deinit(&self->sender);
+	received_deinit(&self->receiver);
 	for (i = 0; i < COUNT; i++)
 		if (self->fake.objects[i] >= 0)
 			close(self->fake.objects[i]);
-	free(self->window);
 	EXPECT_EQ(count_fds(), self->fds_before);
 	EXPECT_FALSE(memory_leaks());
 }
 
-#define ALLOC(size) native_mapping_alloc(&self->sender, &self->fake.end, size, &self->made)
-#define FIND(...) native_received_find(&self->receiver, &self->fake.end, \
+#define ALLOC(size) mapping_alloc(&self->sender, &self->fake.end, size, &self->made)
+#define FIND(...) received_find(&self->receiver, &self->fake.end, \
 				       &(struct mapping_ref){ __VA_ARGS__ })
-#define BORROW(...) native_received_borrow(&self->receiver, \
+#define BORROW(...) received_borrow(&self->receiver, \
 					   &(struct mapping_ref){ __VA_ARGS__ }, &number)
 
 /* An object of the peer's, as no sender of ours need have made it. */
@@ -143,13 +131,13 @@ TEST_F(objects, payload_is_found_by_its_number_and_comes_back)
 		map_id = ALLOC(3 * MIB);
 		ASSERT_EQ(map_id, 0);
 		memset(self->sender.table[0].memory.base, (int)i + 7, 3 * MIB);
-		native_mapping_sent(&self->sender, 0);
+		mapping_sent(&self->sender, 0);
 		ASSERT_EQ(FIND(.map_id = 0, .map_generation = 1, .length = 3 * MIB), 0);
 		seen = BORROW(.map_id = 0, .map_generation = 1, .length = 3 * MIB);
 		ASSERT_NE(seen, NULL);
 		EXPECT_EQ(seen[0], i + 7);
 		EXPECT_EQ(seen[3 * MIB - 1], i + 7);
-		EXPECT_EQ(native_mapping_release(&self->receiver, 0, number), 0);
+		EXPECT_EQ(mapping_release(&self->receiver, 0, number), 0);
 	}
 	EXPECT_EQ(self->fake.made, 1);
 	EXPECT_EQ(self->fake.mapped, 1);
@@ -161,16 +149,16 @@ TEST_F(objects, renewal_drops_the_number_before_it_is_made_again)
 
 	self->sender.count = 1;
 	ASSERT_EQ(ALLOC(MIB), 0);
-	native_mapping_sent(&self->sender, 0);
+	mapping_sent(&self->sender, 0);
 	ASSERT_EQ(FIND(.map_generation = 1, .length = MIB), 0);
 	ASSERT_NE(BORROW(.map_generation = 1, .length = MIB), NULL);
-	EXPECT_EQ(native_mapping_release(&self->receiver, 0, number), 0);
+	EXPECT_EQ(mapping_release(&self->receiver, 0, number), 0);
 	ASSERT_EQ(ALLOC(2 * MIB), 0);
 	EXPECT_EQ(self->fake.dropped, 1);
 	EXPECT_EQ(self->fake.made, 2);
 	EXPECT_EQ(self->sender.table[0].generation, 2);
 	memset(self->sender.table[0].memory.base, 0x5a, 2 * MIB);
-	native_mapping_sent(&self->sender, 0);
+	mapping_sent(&self->sender, 0);
 	ASSERT_EQ(FIND(.map_generation = 2, .length = MIB + 1), 0);
 	EXPECT_EQ(*BORROW(.map_generation = 2, .offset = MIB, .length = 1), 0x5a);
 	self->sender.count = COUNT;
@@ -180,11 +168,11 @@ TEST_F(objects, renewal_that_fails_leaves_an_empty_place)
 {
 	self->sender.count = 1;
 	ASSERT_EQ(ALLOC(MIB), 0);
-	native_mapping_unalloc(&self->sender, 0);
+	mapping_unalloc(&self->sender, 0);
 	self->fake.refuse = -EDQUOT;
 	EXPECT_EQ(ALLOC(2 * MIB), -EDQUOT);
 	EXPECT_EQ(ALLOC(1), -EDQUOT);
-	EXPECT_TRUE(native_mapping_available(&self->sender));
+	EXPECT_TRUE(mapping_available(&self->sender));
 	EXPECT_EQ(self->made, 1);
 	self->fake.refuse = 0;
 	EXPECT_EQ(ALLOC(1), 0);
@@ -244,7 +232,7 @@ TEST_F(objects, object_that_is_missing_or_too_small_is_refused)
 	EXPECT_EQ(FIND(.map_id = 2, .length = 2 * MIB), 0);
 	/* The refused frame took nothing away. */
 	EXPECT_EQ(FIND(.map_id = 2, .length = 3 * MIB), -EBADMSG);
-	EXPECT_TRUE(native_received_has(&self->receiver, 2, 0));
+	EXPECT_TRUE(received_has(&self->receiver, 2, 0));
 }
 
 TEST_F(objects, borrowed_mapping_is_never_replaced)
@@ -261,7 +249,7 @@ TEST_F(objects, borrowed_mapping_is_never_replaced)
 	EXPECT_EQ(FIND(.map_generation = 2, .length = 1), -EBADMSG);
 	EXPECT_EQ(self->fake.mapped, 1);
 	EXPECT_EQ(seen[MIB - 1], 1);
-	EXPECT_EQ(native_mapping_release(&self->receiver, 0, number), 0);
+	EXPECT_EQ(mapping_release(&self->receiver, 0, number), 0);
 	EXPECT_EQ(FIND(.map_generation = 2, .length = 4 * MIB), 0);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * native/mapping.h - memory for payloads that no slot can hold.
+ * mappings.h - memory for payloads that no slot can hold.
  *
  * The sender owns a table of mappings, each a memory object that the peer can
  * map under its index in the table: on the file backend the peer got it once,
@@ -13,72 +13,72 @@
  * no system call once it runs.
  *
  * Barrier pairs:
- *   E  release/reuse a mapping: native_mapping_release() stores the count after
+ *   E  release/reuse a mapping: mapping_release() stores the count after
  *      the payload was read; is_idle() loads it before the payload is written.
  *   C  sleep/wake: E again, against the sleep word for space; see link.h.
  */
-#ifndef NATIVE_MAPPING_H
-#define NATIVE_MAPPING_H
+#ifndef MAPPINGS_H
+#define MAPPINGS_H
 
 #include "end.h"
+#include "frame.h"
 #include "memory.h"
-#include "native/window.h"
+#include "shared.h"
 
-struct native_mapping {
+struct mapping {
 	struct memory memory;	/* MEMORY_NONE: this place was never used */
 	uint32_t generation;
 	uint32_t sent;		/* deliveries since the link was made */
 	bool loaned;
 };
 
-struct native_mappings {
+struct mappings {
 	uint32_t count;
 	uint32_t used;		/* places from here on were never used */
 	shared_u32 *released;
-	struct native_mapping *table;
+	struct mapping *table;
 };
 
 #define MAPPING_NOT_AS_SAID "it offered a mapping that is not what it said"
 
 /* Payload mappings are made in multiples of this. */
-#define NATIVE_MAPPING_GRAIN (1u << 20)
+#define MAPPING_GRAIN (1u << 20)
 
 /*
  * The most bytes that the mappings of a side take: twice each, as a renewed one
  * stays mapped by the peer until it meets its successor.
  */
-static inline uint64_t native_mappings_bytes(uint32_t max_mappings, uint32_t max_payload)
+static inline uint64_t mappings_bytes(uint32_t max_mappings, uint32_t max_payload)
 {
-	return 2ull * max_mappings * align_up(max_payload, NATIVE_MAPPING_GRAIN);
+	return 2ull * max_mappings * align_up(max_payload, MAPPING_GRAIN);
 }
 
-/* Return: 0 or -ENOMEM. */
-int native_mappings_init(struct native_mappings *mappings, const struct native_geometry *geometry,
-			 enum native_side sender, uint8_t *window);
-void native_mappings_deinit(struct native_mappings *mappings);
+/* `released`: the peer's counts, one for each of `count` mappings. Return: 0 or -ENOMEM. */
+int mappings_init(struct mappings *mappings, uint32_t count, shared_u32 *released);
+void mappings_deinit(struct mappings *mappings);
 
 /*
  * Takes an idle mapping of at least size bytes, made or renewed if need be
  * (*made counts those).
  * Return: its index; -EAGAIN (all are in use), -ENOMEM, -EMFILE, -EPIPE.
  */
-int native_mapping_alloc(struct native_mappings *mappings, struct end *end, size_t size,
-			 uint64_t *made);
+int mapping_alloc(struct mappings *mappings, struct end *end, size_t size,
+		  uint64_t *made);
 
-/* Would native_mapping_alloc() find one? */
-bool native_mapping_available(const struct native_mappings *mappings);
+/* Would mapping_alloc() find one? */
+bool mapping_available(const struct mappings *mappings);
 
-bool native_mapping_loaned(const struct native_mappings *mappings, uint32_t map_id,
-			   uint32_t generation);
+bool mapping_loaned(const struct mappings *mappings, uint32_t map_id,
+		    uint32_t generation);
 
 /* The mapping's payload is about to be committed, or is not after all. */
-static inline void native_mapping_sent(struct native_mappings *mappings, uint32_t map_id)
+static inline void mapping_sent(struct mappings *mappings, uint32_t map_id)
 {
 	mappings->table[map_id].sent++;
 	mappings->table[map_id].loaned = false;
 }
 
-static inline void native_mapping_unalloc(struct native_mappings *mappings, uint32_t map_id)
+static inline void mapping_unalloc(struct mappings *mappings, uint32_t map_id)
 {
 	mappings->table[map_id].loaned = false;
 }
@@ -90,12 +90,12 @@ static inline void native_mapping_unalloc(struct native_mappings *mappings, uint
  * yet read: descriptors are few, and those of a peer that offers and sends no
  * frame would be missing elsewhere.
  */
-struct native_offer {
+struct offer {
 	uint32_t generation;
 	struct memory memory;	/* MEMORY_NONE: none */
 };
 
-struct native_received {
+struct received_mapping {
 	struct memory memory;
 	uint32_t generation;
 	bool borrowed;		/* by one view: it is sent again only when idle */
@@ -103,62 +103,62 @@ struct native_received {
 	uint32_t released;	/* private copy of the shared count */
 };
 
-struct native_received_table {
+struct received_mappings {
 	uint32_t count;
 	uint32_t max_size;	/* of what a payload may be */
 	shared_u32 *released;
-	struct native_received *table;
-	struct native_offer *offers;
+	struct received_mapping *table;
+	struct offer *offers;
 };
 
-int native_received_init(struct native_received_table *received,
-			 const struct native_geometry *geometry, enum native_side sender,
-			 uint8_t *window);
-void native_received_deinit(struct native_received_table *received);
+/* `released`: our counts. Return: 0 or -ENOMEM. */
+int received_init(struct received_mappings *received, uint32_t count, uint32_t max_size,
+		  shared_u32 *released);
+void received_deinit(struct received_mappings *received);
 
 /*
  * Under the link's lock: the peer offers memory; the descriptor is taken over
  * in any case. Return: 0; -EBADMSG (not what was said, or it could shrink); what
  * may pass: -ENOMEM, ...
  */
-int native_received_offer(struct native_received_table *received, uint32_t map_id,
-			  uint32_t generation, uint64_t size, int fd);
+int received_offer(struct received_mappings *received, uint32_t map_id,
+		   uint32_t generation, uint64_t size, int fd);
 
 /*
  * Under the link's lock: takes the offer out, if there is one of that
  * generation; its memory is MEMORY_NONE otherwise.
  */
-struct native_offer native_received_take(struct native_received_table *received, uint32_t map_id,
-					 uint32_t generation);
+struct offer received_take(struct received_mappings *received, uint32_t map_id,
+			   uint32_t generation);
 
 /* Is the mapping there in that generation? */
-bool native_received_has(const struct native_received_table *received, uint32_t map_id,
-			 uint32_t generation);
+bool received_has(const struct received_mappings *received, uint32_t map_id,
+		  uint32_t generation);
 
 /*
  * Device: maps the peer's object as far as the frame needs it, unless it is so
  * mapped already.
- * Return: as native_received_map().
+ * Return: as received_map().
  */
-int native_received_find(struct native_received_table *received, struct end *end,
-			 const struct mapping_ref *ref);
+int received_find(struct received_mappings *received, struct end *end,
+		  const struct mapping_ref *ref);
 
 /*
  * What was offered takes the place of what was there before; it is taken over in
  * any case. Return: 0, or -EBADMSG (that is borrowed still).
  */
-int native_received_map(struct native_received_table *received, uint32_t map_id,
-			struct native_offer *offer);
+int received_map(struct received_mappings *received, uint32_t map_id,
+		 struct offer *offer);
 
 /*
  * Borrows a mapping that is there. *number is for the release.
  * Return: the payload, or NULL when it lies outside or is borrowed already.
  */
-const uint8_t *native_received_borrow(struct native_received_table *received,
-				      const struct mapping_ref *ref, uint32_t *number);
+const uint8_t *received_borrow(struct received_mappings *received,
+			       const struct mapping_ref *ref, uint32_t *number);
 
 /* Return: 0, or -EINVAL when it is not borrowed under that number. */
-int native_mapping_release(struct native_received_table *received, uint32_t map_id,
-			   uint32_t number);
+int mapping_release(struct received_mappings *received, uint32_t map_id,
+		    uint32_t number);
 
 #endif

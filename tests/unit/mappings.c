@@ -3,17 +3,13 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include "native/mapping.h"
+#include "mappings.h"
 #include "unit_test.h"
 
 #define KIB 1024u
 #define MIB (1024u * 1024u)
 #define COUNT 3u
-
-static const struct native_parameters parameters = {
-	.max_guests = 1, .ring_capacity = 192, .max_payload = 8 * MIB, .max_mappings = COUNT,
-	.num_classes = 1, .classes = { { 64, 1 } },
-};
+#define MAX_PAYLOAD (8 * MIB)
 
 /* An end that notes what is offered, and keeps a copy for the receiver. */
 struct fake_end {
@@ -44,12 +40,11 @@ static int fake_offer(struct end *end, uint32_t map_id, uint32_t generation,
 static const struct end_ops fake_ops = { .backend_name = "fake", .offer = fake_offer };
 
 FIXTURE(mapping) {
-	struct native_geometry geometry;
-	uint8_t *window;
+	shared_u32 released[COUNT];
 	struct fake_end fake;
 	struct end *end;
-	struct native_mappings sender;
-	struct native_received_table receiver;
+	struct mappings sender;
+	struct received_mappings receiver;
 	uint64_t made;
 	int fds_before;
 };
@@ -60,28 +55,21 @@ FIXTURE_SETUP(mapping)
 	self->fake = (struct fake_end){ .fd = -1 };
 	end_init(&self->fake.end, &fake_ops);
 	self->end = &self->fake.end;
-	ASSERT_EQ(native_geometry(&self->geometry, &parameters, NULL), 0);
-	self->window = aligned_alloc(4096, self->geometry.window_size);
-	ASSERT_NE(self->window, NULL);
-	memset(self->window, 0, self->geometry.window_size);
-	ASSERT_EQ(native_mappings_init(&self->sender, &self->geometry, NATIVE_GUEST,
-				       self->window), 0);
-	ASSERT_EQ(native_received_init(&self->receiver, &self->geometry, NATIVE_GUEST,
-				       self->window), 0);
+	ASSERT_EQ(mappings_init(&self->sender, COUNT, self->released), 0);
+	ASSERT_EQ(received_init(&self->receiver, COUNT, MAX_PAYLOAD, self->released), 0);
 }
 
 FIXTURE_TEARDOWN(mapping)
 {
-	native_mappings_deinit(&self->sender);
-	native_received_deinit(&self->receiver);
+	mappings_deinit(&self->sender);
+	received_deinit(&self->receiver);
 	if (self->fake.fd >= 0)
 		close(self->fake.fd);
-	free(self->window);
 	EXPECT_EQ(count_fds(), self->fds_before);
 	EXPECT_FALSE(memory_leaks());
 }
 
-#define ALLOC(size) native_mapping_alloc(&self->sender, self->end, size, &self->made)
+#define ALLOC(size) mapping_alloc(&self->sender, self->end, size, &self->made)
 #define RELEASED(map_id) (&self->sender.released[map_id])
 
 /* The sender -------------------------------------------------------------------- */
@@ -97,7 +85,7 @@ TEST_F(mapping, first_payload_makes_one_and_offers_it)
 	EXPECT_EQ(self->fake.generation, self->sender.table[map_id].generation);
 	EXPECT_GE(self->fake.size, 100 * KIB);
 	EXPECT_GE(self->sender.table[map_id].memory.size, 100 * KIB);
-	EXPECT_TRUE(native_mapping_loaned(&self->sender, (uint32_t)map_id, self->fake.generation));
+	EXPECT_TRUE(mapping_loaned(&self->sender, (uint32_t)map_id, self->fake.generation));
 }
 
 TEST_F(mapping, sender_keeps_no_descriptor_of_what_it_offered)
@@ -116,7 +104,7 @@ TEST_F(mapping, released_one_is_used_again_without_a_new_one)
 	int first = ALLOC(MIB), i;
 
 	for (i = 0; i < 100; i++) {
-		native_mapping_sent(&self->sender, (uint32_t)first);
+		mapping_sent(&self->sender, (uint32_t)first);
 		shared_poke_u32(RELEASED(first), ++released);
 		EXPECT_EQ(ALLOC(MIB), first);
 	}
@@ -128,9 +116,9 @@ TEST_F(mapping, smallest_that_fits_is_taken)
 {
 	int large = ALLOC(4 * MIB), small = ALLOC(MIB), middle = ALLOC(2 * MIB);
 
-	native_mapping_unalloc(&self->sender, (uint32_t)large);
-	native_mapping_unalloc(&self->sender, (uint32_t)small);
-	native_mapping_unalloc(&self->sender, (uint32_t)middle);
+	mapping_unalloc(&self->sender, (uint32_t)large);
+	mapping_unalloc(&self->sender, (uint32_t)small);
+	mapping_unalloc(&self->sender, (uint32_t)middle);
 	EXPECT_EQ(ALLOC(MIB + 1), middle);
 	EXPECT_EQ(ALLOC(1), small);
 	EXPECT_EQ(ALLOC(1), large);
@@ -141,7 +129,7 @@ TEST_F(mapping, place_never_used_goes_before_one_that_is_too_small)
 {
 	int small = ALLOC(MIB), other;
 
-	native_mapping_unalloc(&self->sender, (uint32_t)small);
+	mapping_unalloc(&self->sender, (uint32_t)small);
 	other = ALLOC(2 * MIB);
 	EXPECT_NE(other, small);
 	EXPECT_EQ(self->sender.table[small].memory.size, MIB);
@@ -154,7 +142,7 @@ TEST_F(mapping, too_small_one_is_renewed_under_the_next_generation)
 
 	for (i = 0; i < (int)COUNT; i++)
 		ASSERT_GE(ALLOC(MIB), 0);
-	native_mapping_unalloc(&self->sender, 1);
+	mapping_unalloc(&self->sender, 1);
 	generation = self->sender.table[1].generation;
 	map_id = ALLOC(3 * MIB);
 	EXPECT_EQ(map_id, 1);
@@ -162,8 +150,8 @@ TEST_F(mapping, too_small_one_is_renewed_under_the_next_generation)
 	EXPECT_EQ(self->fake.generation, generation + 1);
 	EXPECT_EQ(self->fake.map_id, 1);
 	EXPECT_GE(self->sender.table[1].memory.size, 3 * MIB);
-	EXPECT_FALSE(native_mapping_loaned(&self->sender, 1, generation));
-	EXPECT_TRUE(native_mapping_loaned(&self->sender, 1, generation + 1));
+	EXPECT_FALSE(mapping_loaned(&self->sender, 1, generation));
+	EXPECT_TRUE(mapping_loaned(&self->sender, 1, generation + 1));
 }
 
 TEST_F(mapping, all_in_use_is_refused)
@@ -171,18 +159,18 @@ TEST_F(mapping, all_in_use_is_refused)
 	uint32_t i;
 
 	for (i = 0; i < COUNT; i++) {
-		EXPECT_TRUE(native_mapping_available(&self->sender));
+		EXPECT_TRUE(mapping_available(&self->sender));
 		ASSERT_GE(ALLOC(1), 0);
 	}
-	EXPECT_FALSE(native_mapping_available(&self->sender));
+	EXPECT_FALSE(mapping_available(&self->sender));
 	EXPECT_EQ(ALLOC(1), -EAGAIN);
 	/* Neither loaned nor sent can be had. */
 	for (i = 0; i < COUNT; i++) {
-		native_mapping_sent(&self->sender, i);
+		mapping_sent(&self->sender, i);
 		EXPECT_EQ(ALLOC(1), -EAGAIN);
 	}
 	shared_poke_u32(RELEASED(2), 1);
-	EXPECT_TRUE(native_mapping_available(&self->sender));
+	EXPECT_TRUE(mapping_available(&self->sender));
 	EXPECT_EQ(ALLOC(1), 2);
 	EXPECT_EQ(ALLOC(1), -EAGAIN);
 }
@@ -198,12 +186,12 @@ TEST_F(mapping, wrong_release_counts_make_none_idle)
 		for (i = 0; i < COUNT; i++) {
 			shared_poke_u32(RELEASED(i), round);
 			ASSERT_EQ(ALLOC(1), (int)i);
-			native_mapping_sent(&self->sender, i);
+			mapping_sent(&self->sender, i);
 		}
 	for (j = 0; j < ARRAY_SIZE(wrong); j++) {
 		for (i = 0; i < COUNT; i++)
 			shared_poke_u32(RELEASED(i), wrong[j]);
-		EXPECT_FALSE(native_mapping_available(&self->sender));
+		EXPECT_FALSE(mapping_available(&self->sender));
 		EXPECT_EQ(ALLOC(1), -EAGAIN);
 	}
 	shared_poke_u32(RELEASED(1), 2);
@@ -232,7 +220,7 @@ TEST_F(mapping, count_of_deliveries_wraps)
 	int map_id = ALLOC(1);
 
 	self->sender.table[map_id].sent = UINT32_MAX;
-	native_mapping_sent(&self->sender, (uint32_t)map_id);
+	mapping_sent(&self->sender, (uint32_t)map_id);
 	shared_poke_u32(RELEASED(map_id), UINT32_MAX);
 	EXPECT_NE(ALLOC(1), map_id);
 	shared_poke_u32(RELEASED(map_id), 0);
@@ -241,10 +229,10 @@ TEST_F(mapping, count_of_deliveries_wraps)
 
 TEST_F(mapping, offer_that_fails_changes_nothing)
 {
-	struct native_mapping before;
+	struct mapping before;
 	int map_id = ALLOC(MIB), fds;
 
-	native_mapping_unalloc(&self->sender, (uint32_t)map_id);
+	mapping_unalloc(&self->sender, (uint32_t)map_id);
 	before = self->sender.table[map_id];
 	memset(before.memory.base, 0x77, before.memory.size);
 	self->sender.count = 1;
@@ -256,9 +244,9 @@ TEST_F(mapping, offer_that_fails_changes_nothing)
 	EXPECT_EQ(self->sender.table[map_id].generation, before.generation);
 	EXPECT_EQ(self->sender.table[map_id].memory.base, before.memory.base);
 	EXPECT_EQ(before.memory.base[MIB - 1], 0x77);
-	EXPECT_TRUE(native_mapping_available(&self->sender));
+	EXPECT_TRUE(mapping_available(&self->sender));
 	EXPECT_EQ(ALLOC(MIB), map_id);
-	native_mapping_unalloc(&self->sender, (uint32_t)map_id);
+	mapping_unalloc(&self->sender, (uint32_t)map_id);
 	self->fake.refuse = 0;
 	EXPECT_EQ(ALLOC(2 * MIB), map_id);
 	self->sender.count = COUNT;
@@ -269,13 +257,13 @@ TEST_F(mapping, only_an_open_loan_is_known_as_one)
 	int map_id = ALLOC(1);
 	uint32_t generation = self->sender.table[map_id].generation;
 
-	EXPECT_FALSE(native_mapping_loaned(&self->sender, (uint32_t)map_id, generation + 1));
-	EXPECT_FALSE(native_mapping_loaned(&self->sender, (uint32_t)map_id, generation - 1));
-	EXPECT_FALSE(native_mapping_loaned(&self->sender, (uint32_t)map_id + 1, generation));
-	EXPECT_FALSE(native_mapping_loaned(&self->sender, COUNT, generation));
-	EXPECT_FALSE(native_mapping_loaned(&self->sender, UINT32_MAX, generation));
-	native_mapping_sent(&self->sender, (uint32_t)map_id);
-	EXPECT_FALSE(native_mapping_loaned(&self->sender, (uint32_t)map_id, generation));
+	EXPECT_FALSE(mapping_loaned(&self->sender, (uint32_t)map_id, generation + 1));
+	EXPECT_FALSE(mapping_loaned(&self->sender, (uint32_t)map_id, generation - 1));
+	EXPECT_FALSE(mapping_loaned(&self->sender, (uint32_t)map_id + 1, generation));
+	EXPECT_FALSE(mapping_loaned(&self->sender, COUNT, generation));
+	EXPECT_FALSE(mapping_loaned(&self->sender, UINT32_MAX, generation));
+	mapping_sent(&self->sender, (uint32_t)map_id);
+	EXPECT_FALSE(mapping_loaned(&self->sender, (uint32_t)map_id, generation));
 }
 
 /* The receiver ------------------------------------------------------------------------- */
@@ -296,21 +284,21 @@ static int make_memfd(size_t size, int seals)
 	return fd;
 }
 
-static int offer_and_map(struct native_received_table *receiver, uint32_t map_id,
+static int offer_and_map(struct received_mappings *receiver, uint32_t map_id,
 			 uint32_t generation, uint64_t size, int fd)
 {
-	struct native_offer offer;
+	struct offer offer;
 	int ret;
 
-	ret = native_received_offer(receiver, map_id, generation, size, fd);
+	ret = received_offer(receiver, map_id, generation, size, fd);
 	if (ret)
 		return ret;
-	offer = native_received_take(receiver, map_id, generation);
-	return offer.memory.base ? native_received_map(receiver, map_id, &offer) : -ENOENT;
+	offer = received_take(receiver, map_id, generation);
+	return offer.memory.base ? received_map(receiver, map_id, &offer) : -ENOENT;
 }
 
 #define OFFER_AND_MAP(...) offer_and_map(&self->receiver, __VA_ARGS__)
-#define BORROW(...) native_received_borrow(&self->receiver, \
+#define BORROW(...) received_borrow(&self->receiver, \
 					   &(struct mapping_ref){ __VA_ARGS__ }, &number)
 
 TEST_F(mapping, offered_memory_is_seen_until_it_goes_back)
@@ -321,17 +309,17 @@ TEST_F(mapping, offered_memory_is_seen_until_it_goes_back)
 	int fd = fcntl(self->fake.fd, F_DUPFD_CLOEXEC, 0);
 
 	memset(self->sender.table[map_id].memory.base, 0x5a, MIB);
-	EXPECT_FALSE(native_received_has(&self->receiver, (uint32_t)map_id, 1));
+	EXPECT_FALSE(received_has(&self->receiver, (uint32_t)map_id, 1));
 	ASSERT_EQ(OFFER_AND_MAP((uint32_t)map_id, 1, self->fake.size, fd), 0);
 	EXPECT_FALSE(fd_is_open(fd));
-	EXPECT_TRUE(native_received_has(&self->receiver, (uint32_t)map_id, 1));
-	EXPECT_FALSE(native_received_has(&self->receiver, (uint32_t)map_id, 2));
+	EXPECT_TRUE(received_has(&self->receiver, (uint32_t)map_id, 1));
+	EXPECT_FALSE(received_has(&self->receiver, (uint32_t)map_id, 2));
 	seen = BORROW(.map_id = (uint32_t)map_id, .map_generation = 1, .offset = 100, .length = 50);
 	ASSERT_NE(seen, NULL);
 	EXPECT_EQ(seen[0], 0x5a);
 	EXPECT_EQ(seen[49], 0x5a);
-	native_mapping_sent(&self->sender, (uint32_t)map_id);
-	EXPECT_EQ(native_mapping_release(&self->receiver, (uint32_t)map_id, number), 0);
+	mapping_sent(&self->sender, (uint32_t)map_id);
+	EXPECT_EQ(mapping_release(&self->receiver, (uint32_t)map_id, number), 0);
 	EXPECT_EQ(ALLOC(MIB), map_id);
 }
 
@@ -354,7 +342,7 @@ TEST_F(mapping, borrow_outside_of_the_memory_is_refused)
 			TH_LOG("offset %#llx, length %u", (unsigned long long)cases[i].offset,
 			       cases[i].length);
 		if (seen)
-			EXPECT_EQ(native_mapping_release(&self->receiver, 0, number), 0);
+			EXPECT_EQ(mapping_release(&self->receiver, 0, number), 0);
 	}
 }
 
@@ -365,7 +353,7 @@ TEST_F(mapping, one_borrow_at_a_time)
 	ASSERT_EQ(OFFER_AND_MAP(0, 1, 8192, make_memfd(8192, F_SEAL_SHRINK)), 0);
 	ASSERT_NE(BORROW(.length = 1), NULL);
 	EXPECT_EQ(BORROW(.length = 1), NULL);
-	EXPECT_EQ(native_mapping_release(&self->receiver, 0, number), 0);
+	EXPECT_EQ(mapping_release(&self->receiver, 0, number), 0);
 	EXPECT_NE(BORROW(.length = 1), NULL);
 }
 
@@ -374,16 +362,16 @@ TEST_F(mapping, releases_are_counted_once_each)
 	uint32_t number, i;
 
 	ASSERT_EQ(OFFER_AND_MAP(2, 1, 4096, make_memfd(4096, F_SEAL_SHRINK)), 0);
-	EXPECT_EQ(native_mapping_release(&self->receiver, 2, 0), -EINVAL);
+	EXPECT_EQ(mapping_release(&self->receiver, 2, 0), -EINVAL);
 	for (i = 0; i < 100; i++) {
 		ASSERT_NE(BORROW(.map_id = 2, .length = 1), NULL);
-		EXPECT_EQ(native_mapping_release(&self->receiver, 2, number + 1), -EINVAL);
-		EXPECT_EQ(native_mapping_release(&self->receiver, 1, number), -EINVAL);
-		EXPECT_EQ(native_mapping_release(&self->receiver, COUNT, number), -EINVAL);
-		EXPECT_EQ(native_mapping_release(&self->receiver, UINT32_MAX, number), -EINVAL);
+		EXPECT_EQ(mapping_release(&self->receiver, 2, number + 1), -EINVAL);
+		EXPECT_EQ(mapping_release(&self->receiver, 1, number), -EINVAL);
+		EXPECT_EQ(mapping_release(&self->receiver, COUNT, number), -EINVAL);
+		EXPECT_EQ(mapping_release(&self->receiver, UINT32_MAX, number), -EINVAL);
 		EXPECT_EQ(shared_peek_u32(RELEASED(2)), i);
-		EXPECT_EQ(native_mapping_release(&self->receiver, 2, number), 0);
-		EXPECT_EQ(native_mapping_release(&self->receiver, 2, number), -EINVAL);
+		EXPECT_EQ(mapping_release(&self->receiver, 2, number), 0);
+		EXPECT_EQ(mapping_release(&self->receiver, 2, number), -EINVAL);
 		EXPECT_EQ(shared_peek_u32(RELEASED(2)), i + 1);
 	}
 }
@@ -398,7 +386,7 @@ TEST_F(mapping, offer_under_a_number_out_of_range_is_refused)
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		int fd = make_memfd(4096, F_SEAL_SHRINK);
 
-		EXPECT_EQ(native_received_offer(&self->receiver, bad[i], 1, 4096, fd), -EBADMSG);
+		EXPECT_EQ(received_offer(&self->receiver, bad[i], 1, 4096, fd), -EBADMSG);
 		EXPECT_FALSE(fd_is_open(fd));
 	}
 }
@@ -411,29 +399,29 @@ TEST_F(mapping, offer_of_no_size_or_too_much_is_refused)
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		fd = make_memfd(4096, F_SEAL_SHRINK);
-		EXPECT_EQ(native_received_offer(&self->receiver, 0, 1, bad[i], fd), -EBADMSG);
+		EXPECT_EQ(received_offer(&self->receiver, 0, 1, bad[i], fd), -EBADMSG);
 		EXPECT_FALSE(fd_is_open(fd));
 	}
 	fd = make_memfd(8 * MIB, F_SEAL_SHRINK);
-	EXPECT_EQ(native_received_offer(&self->receiver, 0, 1, 8 * MIB, fd), 0);
+	EXPECT_EQ(received_offer(&self->receiver, 0, 1, 8 * MIB, fd), 0);
 }
 
 TEST_F(mapping, later_offer_goes_in_place_of_the_older)
 {
 	int first = make_memfd(4096, F_SEAL_SHRINK), second = make_memfd(8192, F_SEAL_SHRINK);
-	struct native_offer offer;
+	struct offer offer;
 	int maps = count_maps();
 
-	ASSERT_EQ(native_received_offer(&self->receiver, 0, 1, 4096, first), 0);
-	ASSERT_EQ(native_received_offer(&self->receiver, 0, 2, 8192, second), 0);
+	ASSERT_EQ(received_offer(&self->receiver, 0, 1, 4096, first), 0);
+	ASSERT_EQ(received_offer(&self->receiver, 0, 2, 8192, second), 0);
 	EXPECT_FALSE(fd_is_open(first));
 	EXPECT_FALSE(fd_is_open(second));
 	EXPECT_LE(count_maps(), maps + 1);
-	EXPECT_EQ(native_received_take(&self->receiver, 0, 1).memory.base, NULL);
-	offer = native_received_take(&self->receiver, 0, 2);
+	EXPECT_EQ(received_take(&self->receiver, 0, 1).memory.base, NULL);
+	offer = received_take(&self->receiver, 0, 2);
 	ASSERT_NE(offer.memory.base, NULL);
 	EXPECT_EQ(offer.memory.size, 8192);
-	EXPECT_EQ(native_received_take(&self->receiver, 0, 2).memory.base, NULL);
+	EXPECT_EQ(received_take(&self->receiver, 0, 2).memory.base, NULL);
 	memory_free(&offer.memory);
 }
 
@@ -484,7 +472,7 @@ TEST_F(mapping, offer_that_is_not_what_it_says_is_refused)
 		EXPECT_EQ(OFFER_AND_MAP(0, 1, 65536, fd), -EBADMSG)
 			TH_LOG("kind %d", kind);
 		EXPECT_FALSE(fd_is_open(fd));
-		EXPECT_FALSE(native_received_has(&self->receiver, 0, 1));
+		EXPECT_FALSE(received_has(&self->receiver, 0, 1));
 	}
 }
 
@@ -509,7 +497,7 @@ TEST_F(mapping, refused_memory_leaves_the_older_one)
 
 	ASSERT_EQ(OFFER_AND_MAP(0, 1, 4096, make_memfd(4096, F_SEAL_SHRINK)), 0);
 	EXPECT_EQ(OFFER_AND_MAP(0, 2, 65536, make_bad_fd(0)), -EBADMSG);
-	ASSERT_TRUE(native_received_has(&self->receiver, 0, 1));
+	ASSERT_TRUE(received_has(&self->receiver, 0, 1));
 	seen = BORROW(.length = 1);
 	ASSERT_NE(seen, NULL);
 	EXPECT_EQ(*seen, 'x');
@@ -526,7 +514,7 @@ TEST_F(mapping, borrowed_memory_is_never_replaced)
 	EXPECT_EQ(OFFER_AND_MAP(0, 2, 8192, fd), -EBADMSG);
 	EXPECT_FALSE(fd_is_open(fd));
 	EXPECT_EQ(*seen, 'x');
-	EXPECT_EQ(native_mapping_release(&self->receiver, 0, number), 0);
+	EXPECT_EQ(mapping_release(&self->receiver, 0, number), 0);
 	EXPECT_EQ(OFFER_AND_MAP(0, 2, 8192, make_memfd(8192, F_SEAL_SHRINK)), 0);
 }
 
@@ -542,14 +530,14 @@ TEST_F(mapping, sending_for_long_keeps_descriptors_and_memory_flat)
 	for (i = 0; i < COUNT; i++)
 		ASSERT_GE(ALLOC(8 * MIB), 0);
 	for (i = 0; i < COUNT; i++)
-		native_mapping_unalloc(&self->sender, (uint32_t)i);
+		mapping_unalloc(&self->sender, (uint32_t)i);
 	fds = count_fds();
 	maps = count_maps();
 	for (i = 0; i < amount(10000); i++) {
 		int map_id = ALLOC(1 + random_below(&random, 8 * MIB));
 
 		ASSERT_GE(map_id, 0);
-		native_mapping_sent(&self->sender, (uint32_t)map_id);
+		mapping_sent(&self->sender, (uint32_t)map_id);
 		shared_poke_u32(RELEASED(map_id), ++released[map_id]);
 	}
 	EXPECT_EQ(self->made, COUNT);
@@ -574,7 +562,7 @@ TEST_F(mapping, renewals_keep_descriptors_and_memory_flat)
 		memory_free(memory);
 		ASSERT_EQ(memory_new(memory, "small", 4096), 0);
 		ASSERT_EQ(ALLOC(MIB), 0);
-		native_mapping_unalloc(&self->sender, 0);
+		mapping_unalloc(&self->sender, 0);
 		ASSERT_EQ(OFFER_AND_MAP(0, ++generation, MIB,
 					fcntl(self->fake.fd, F_DUPFD_CLOEXEC, 0)), 0);
 	}
@@ -590,8 +578,8 @@ TEST_F(mapping, offers_never_taken_keep_no_descriptor)
 	unsigned long i;
 
 	for (i = 0; i < amount(10000); i++)
-		ASSERT_EQ(native_received_offer(&self->receiver, (uint32_t)i % COUNT, (uint32_t)i,
-						4096, make_memfd(4096, F_SEAL_SHRINK)), 0);
+		ASSERT_EQ(received_offer(&self->receiver, (uint32_t)i % COUNT, (uint32_t)i,
+					 4096, make_memfd(4096, F_SEAL_SHRINK)), 0);
 	EXPECT_EQ(count_fds(), fds);
 	EXPECT_LE(count_maps(), maps + (int)COUNT);
 }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* native/mapping.c - see mapping.h. */
+/* mappings.c - see mappings.h. */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "native/mapping.h"
+#include "mappings.h"
 
-int native_mappings_init(struct native_mappings *mappings, const struct native_geometry *geometry,
-			 enum native_side sender, uint8_t *window)
+int mappings_init(struct mappings *mappings, uint32_t count, shared_u32 *released)
 {
 	uint32_t i;
 
-	mappings->count = geometry->parameters.max_mappings;
-	mappings->released = (shared_u32 *)(void *)(window + geometry->released[sender]);
+	mappings->count = count;
+	mappings->released = released;
 	mappings->table = calloc(mappings->count, sizeof(*mappings->table));
 	if (!mappings->table)
 		return -ENOMEM;
@@ -21,7 +21,7 @@ int native_mappings_init(struct native_mappings *mappings, const struct native_g
 	return 0;
 }
 
-void native_mappings_deinit(struct native_mappings *mappings)
+void mappings_deinit(struct mappings *mappings)
 {
 	uint32_t i;
 
@@ -33,15 +33,15 @@ void native_mappings_deinit(struct native_mappings *mappings)
 	mappings->table = NULL;
 }
 
-static bool is_idle(const struct native_mappings *mappings, uint32_t map_id)
+static bool is_idle(const struct mappings *mappings, uint32_t map_id)
 {
-	const struct native_mapping *mapping = &mappings->table[map_id];
+	const struct mapping *mapping = &mappings->table[map_id];
 
 	return !mapping->loaned &&
 	       shared_load_fenced_u32(&mappings->released[map_id]) == mapping->sent; /* E, C */
 }
 
-bool native_mapping_available(const struct native_mappings *mappings)
+bool mapping_available(const struct mappings *mappings)
 {
 	uint32_t i;
 
@@ -57,9 +57,9 @@ bool native_mapping_available(const struct native_mappings *mappings)
  * The idle mapping that costs least: one that fits, the smallest; else a place
  * that was never used; else the smallest that is too small.
  */
-static int choose(const struct native_mappings *mappings, size_t size)
+static int choose(const struct mappings *mappings, size_t size)
 {
-	const struct native_mapping *table = mappings->table;
+	const struct mapping *table = mappings->table;
 	int fits = -1, small = -1;
 	uint32_t i;
 
@@ -78,7 +78,7 @@ static int choose(const struct native_mappings *mappings, size_t size)
 	return mappings->used < mappings->count ? (int)mappings->used : small;
 }
 
-static int make_and_offer(const struct native_mapping *mapping, uint32_t map_id, struct end *end,
+static int make_and_offer(const struct mapping *mapping, uint32_t map_id, struct end *end,
 			  size_t size, struct memory *memory)
 {
 	int ret;
@@ -98,7 +98,7 @@ static int make_and_offer(const struct native_mapping *mapping, uint32_t map_id,
 }
 
 /* The older object makes room first: for its number, and in what we may have. */
-static int make_at_end(struct native_mapping *mapping, uint32_t map_id, struct end *end,
+static int make_at_end(struct mapping *mapping, uint32_t map_id, struct end *end,
 		       size_t size, struct memory *memory)
 {
 	if (mapping->memory.base) {
@@ -108,12 +108,12 @@ static int make_at_end(struct native_mapping *mapping, uint32_t map_id, struct e
 	return end->ops->object_new(end, map_id, size, memory);
 }
 
-static int renew(struct native_mapping *mapping, uint32_t map_id, struct end *end, size_t size)
+static int renew(struct mapping *mapping, uint32_t map_id, struct end *end, size_t size)
 {
 	struct memory memory;
 	int ret;
 
-	size = align_up(size, NATIVE_MAPPING_GRAIN);
+	size = align_up(size, MAPPING_GRAIN);
 	if (end->ops->object_new)
 		ret = make_at_end(mapping, map_id, end, size, &memory);
 	else
@@ -126,11 +126,11 @@ static int renew(struct native_mapping *mapping, uint32_t map_id, struct end *en
 	return 0;
 }
 
-int native_mapping_alloc(struct native_mappings *mappings, struct end *end, size_t size,
-			 uint64_t *made)
+int mapping_alloc(struct mappings *mappings, struct end *end, size_t size,
+		  uint64_t *made)
 {
 	int map_id = choose(mappings, size);
-	struct native_mapping *mapping;
+	struct mapping *mapping;
 	int ret;
 
 	if (map_id < 0)
@@ -147,22 +147,21 @@ int native_mapping_alloc(struct native_mappings *mappings, struct end *end, size
 	return map_id;
 }
 
-bool native_mapping_loaned(const struct native_mappings *mappings, uint32_t map_id,
-			   uint32_t generation)
+bool mapping_loaned(const struct mappings *mappings, uint32_t map_id,
+		    uint32_t generation)
 {
 	return map_id < mappings->count && mappings->table[map_id].loaned &&
 	       mappings->table[map_id].generation == generation;
 }
 
-int native_received_init(struct native_received_table *received,
-			 const struct native_geometry *geometry, enum native_side sender,
-			 uint8_t *window)
+int received_init(struct received_mappings *received, uint32_t count, uint32_t max_size,
+		  shared_u32 *released)
 {
 	uint32_t i;
 
-	received->count = geometry->parameters.max_mappings;
-	received->max_size = geometry->parameters.max_payload;
-	received->released = (shared_u32 *)(void *)(window + geometry->released[sender]);
+	received->count = count;
+	received->max_size = max_size;
+	received->released = released;
 	received->table = calloc(received->count, sizeof(*received->table));
 	received->offers = calloc(received->count, sizeof(*received->offers));
 	if (!received->table || !received->offers) {
@@ -178,7 +177,7 @@ int native_received_init(struct native_received_table *received,
 	return 0;
 }
 
-void native_received_deinit(struct native_received_table *received)
+void received_deinit(struct received_mappings *received)
 {
 	uint32_t i;
 
@@ -193,26 +192,26 @@ void native_received_deinit(struct native_received_table *received)
 	received->table = NULL;
 }
 
-int native_received_offer(struct native_received_table *received, uint32_t map_id,
-			  uint32_t generation, uint64_t size, int fd)
+int received_offer(struct received_mappings *received, uint32_t map_id,
+		   uint32_t generation, uint64_t size, int fd)
 {
 	struct memory memory;
 	int ret = -EBADMSG;
 
-	if (map_id < received->count && size <= align_up(received->max_size, NATIVE_MAPPING_GRAIN))
+	if (map_id < received->count && size <= align_up(received->max_size, MAPPING_GRAIN))
 		ret = memory_map_unread(&memory, fd, size);
 	close(fd);
 	if (ret)
 		return ret;
 	memory_free(&received->offers[map_id].memory);
-	received->offers[map_id] = (struct native_offer){ generation, memory };
+	received->offers[map_id] = (struct offer){ generation, memory };
 	return 0;
 }
 
-struct native_offer native_received_take(struct native_received_table *received, uint32_t map_id,
-					 uint32_t generation)
+struct offer received_take(struct received_mappings *received, uint32_t map_id,
+			   uint32_t generation)
 {
-	struct native_offer offer = { .memory = MEMORY_NONE };
+	struct offer offer = { .memory = MEMORY_NONE };
 
 	if (!received->offers[map_id].memory.base ||
 	    received->offers[map_id].generation != generation)
@@ -222,17 +221,17 @@ struct native_offer native_received_take(struct native_received_table *received,
 	return offer;
 }
 
-bool native_received_has(const struct native_received_table *received, uint32_t map_id,
-			 uint32_t generation)
+bool received_has(const struct received_mappings *received, uint32_t map_id,
+		  uint32_t generation)
 {
 	return received->table[map_id].memory.base &&
 	       received->table[map_id].generation == generation;
 }
 
-int native_received_map(struct native_received_table *received, uint32_t map_id,
-			struct native_offer *offer)
+int received_map(struct received_mappings *received, uint32_t map_id,
+		 struct offer *offer)
 {
-	struct native_received *mapping = &received->table[map_id];
+	struct received_mapping *mapping = &received->table[map_id];
 
 	if (mapping->borrowed) {
 		memory_free(&offer->memory);
@@ -246,20 +245,20 @@ int native_received_map(struct native_received_table *received, uint32_t map_id,
 }
 
 /* What the sender makes is whole grains, so that a few sizes need one mapping. */
-int native_received_find(struct native_received_table *received, struct end *end,
-			 const struct mapping_ref *ref)
+int received_find(struct received_mappings *received, struct end *end,
+		  const struct mapping_ref *ref)
 {
-	struct native_received *mapping = &received->table[ref->map_id];
-	uint64_t limit = align_up(received->max_size, NATIVE_MAPPING_GRAIN), size;
+	struct received_mapping *mapping = &received->table[ref->map_id];
+	uint64_t limit = align_up(received->max_size, MAPPING_GRAIN), size;
 	struct memory memory;
 	int ret;
 
 	if (ref->offset > limit || ref->length > limit - ref->offset)
 		return -EBADMSG;
-	size = align_up(ref->offset + ref->length, NATIVE_MAPPING_GRAIN);
+	size = align_up(ref->offset + ref->length, MAPPING_GRAIN);
 	if (size == 0)
-		size = NATIVE_MAPPING_GRAIN;
-	if (native_received_has(received, ref->map_id, ref->map_generation) &&
+		size = MAPPING_GRAIN;
+	if (received_has(received, ref->map_id, ref->map_generation) &&
 	    mapping->memory.size >= size)
 		return 0;
 	if (mapping->borrowed)
@@ -273,10 +272,10 @@ int native_received_find(struct native_received_table *received, struct end *end
 	return 0;
 }
 
-const uint8_t *native_received_borrow(struct native_received_table *received,
-				      const struct mapping_ref *ref, uint32_t *number)
+const uint8_t *received_borrow(struct received_mappings *received,
+			       const struct mapping_ref *ref, uint32_t *number)
 {
-	struct native_received *mapping = &received->table[ref->map_id];
+	struct received_mapping *mapping = &received->table[ref->map_id];
 
 	if (mapping->borrowed || ref->offset > mapping->memory.size ||
 	    ref->length > mapping->memory.size - ref->offset)
@@ -290,10 +289,10 @@ const uint8_t *native_received_borrow(struct native_received_table *received,
 	return mapping->memory.base + ref->offset;
 }
 
-int native_mapping_release(struct native_received_table *received, uint32_t map_id,
-			   uint32_t number)
+int mapping_release(struct received_mappings *received, uint32_t map_id,
+		    uint32_t number)
 {
-	struct native_received *mapping;
+	struct received_mapping *mapping;
 
 	if (map_id >= received->count)
 		return -EINVAL;
