@@ -32,7 +32,7 @@ VARIANT_FLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-error
 VARIANT_FLAGS_clang :=
 VARIANT_FLAGS_fickle := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=all -Wno-error -include tests/shared_hook.h -finstrument-functions \
-	-finstrument-functions-exclude-file-list=tests/,kselftest,tools/,$(subst $(space),$(comma),$(wildcard lib/*.[ch]))
+	-finstrument-functions-exclude-file-list=tests/,kselftest,tools/,$(subst $(space),$(comma),$(filter-out lib/mappings.%,$(wildcard lib/*.[ch])))
 VARIANT_FLAGS_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=all -Wno-error -include tests/shared_hook.h
 ifneq ($(VARIANT),)
@@ -40,6 +40,7 @@ $(if $(filter undefined,$(origin VARIANT_FLAGS_$(VARIANT))),$(error VARIANT is o
 endif
 
 WARNINGS := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wpointer-arith
+OBJCOPY ?= objcopy
 COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE= $(WARNINGS) -MMD -MP $(CPPFLAGS) $(CFLAGS) $(VARIANT_FLAGS_$(VARIANT))
 LINK    = $(CC) $(CFLAGS) $(VARIANT_FLAGS_$(VARIANT)) $(LDFLAGS)
 

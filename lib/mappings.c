@@ -204,14 +204,14 @@ int received_offer(struct received_mappings *received, uint32_t map_id,
 	if (ret)
 		return ret;
 	memory_free(&received->offers[map_id].memory);
-	received->offers[map_id] = (struct offer){ generation, memory };
+	received->offers[map_id] = (struct received_offer){ generation, memory };
 	return 0;
 }
 
-struct offer received_take(struct received_mappings *received, uint32_t map_id,
+struct received_offer received_take(struct received_mappings *received, uint32_t map_id,
 			   uint32_t generation)
 {
-	struct offer offer = { .memory = MEMORY_NONE };
+	struct received_offer offer = { .memory = MEMORY_NONE };
 
 	if (!received->offers[map_id].memory.base ||
 	    received->offers[map_id].generation != generation)
@@ -229,7 +229,7 @@ bool received_has(const struct received_mappings *received, uint32_t map_id,
 }
 
 int received_map(struct received_mappings *received, uint32_t map_id,
-		 struct offer *offer)
+		 struct received_offer *offer)
 {
 	struct received_mapping *mapping = &received->table[map_id];
 

@@ -90,7 +90,7 @@ static inline void mapping_unalloc(struct mappings *mappings, uint32_t map_id)
  * yet read: descriptors are few, and those of a peer that offers and sends no
  * frame would be missing elsewhere.
  */
-struct offer {
+struct received_offer {
 	uint32_t generation;
 	struct memory memory;	/* MEMORY_NONE: none */
 };
@@ -108,7 +108,7 @@ struct received_mappings {
 	uint32_t max_size;	/* of what a payload may be */
 	shared_u32 *released;
 	struct received_mapping *table;
-	struct offer *offers;
+	struct received_offer *offers;
 };
 
 /* `released`: our counts. Return: 0 or -ENOMEM. */
@@ -128,7 +128,7 @@ int received_offer(struct received_mappings *received, uint32_t map_id,
  * Under the link's lock: takes the offer out, if there is one of that
  * generation; its memory is MEMORY_NONE otherwise.
  */
-struct offer received_take(struct received_mappings *received, uint32_t map_id,
+struct received_offer received_take(struct received_mappings *received, uint32_t map_id,
 			   uint32_t generation);
 
 /* Is the mapping there in that generation? */
@@ -148,7 +148,7 @@ int received_find(struct received_mappings *received, struct end *end,
  * any case. Return: 0, or -EBADMSG (that is borrowed still).
  */
 int received_map(struct received_mappings *received, uint32_t map_id,
-		 struct offer *offer);
+		 struct received_offer *offer);
 
 /*
  * Borrows a mapping that is there. *number is for the release.

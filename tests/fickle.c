@@ -3,8 +3,8 @@
  * fickle.c - a peer that has changed its mind whenever a word is loaded again.
  *
  * In the variant `fickle` every load of a shared word comes here (see
- * shared_hook.h), and gcc tells when a function of lib/native/ or lib/vox/ is
- * entered and left. Between entering the outermost one and leaving it, a word
+ * shared_hook.h), and gcc tells when a function of lib/native/, lib/vox/ or
+ * lib/mappings.c is entered and left. Between entering the outermost one and leaving it, a word
  * that is loaded for the second time has another value. So what is checked and
  * then loaded again to be used is used unchecked, and a test shows it.
  *

@@ -124,7 +124,7 @@ static int recv_slot(struct native_link *native, const struct native_entry *entr
  * could not be taken.
  */
 static int take_offer(struct native_link *native, const struct mapping_ref *ref,
-		      struct offer *offer)
+		      struct received_offer *offer)
 {
 	struct waiters *waiters = &native->link.waiters;
 	int ret = 0;
@@ -145,7 +145,7 @@ static int take_offer(struct native_link *native, const struct mapping_ref *ref,
 static int map_offer(struct native_link *native, const struct mapping_ref *ref)
 {
 	struct voxshm_link *link = &native->link;
-	struct offer offer;
+	struct received_offer offer;
 	int ret = take_offer(native, ref, &offer), drains = 0;
 
 	while (ret && drains++ < DRAINS_FOR_OFFER) {

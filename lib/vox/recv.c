@@ -133,7 +133,7 @@ int vox_object(struct voxshm_link *link, uint32_t map_id, uint32_t generation, u
 static int map_offer(struct vox_link *vox, const struct vox_mapping_ref *ref)
 {
 	struct voxshm_link *link = &vox->link;
-	struct offer offer = { .memory = MEMORY_NONE };
+	struct received_offer offer = { .memory = MEMORY_NONE };
 	int ret, takes = 0;
 
 	pthread_mutex_lock(&link->waiters.lock);

@@ -54,7 +54,7 @@ build() { # build FUZZER FILES HOW
 		mutated+=("$object")
 	done
 	clang -g -fsanitize=fuzzer -fsanitize=address -fsanitize=undefined -o "$out/fuzzer" "$objects/$1.o" \
-		"$objects"/{fuzz,work}.o "${mutated[@]}" build/fuzz/libvoxshm.a -pthread -ludev
+		"$objects"/{fuzz,work}.o "${mutated[@]}" build/fuzz/libvoxshm-all.a -pthread -ludev
 	"$objects/seeds" "$out/"
 }
 

@@ -32,6 +32,10 @@ nm -D --defined-only "$BUILD/libvoxshm.so" | awk '$2 != "A" { sub(/@.*/, "", $3)
 diff "$scratch/declared" "$scratch/exported" >&2
 result $? "exports what the headers declare, and nothing else"
 
+nm -g --defined-only "$BUILD/libvoxshm.a" | awk 'NF == 3 { print $3 }' | sort >"$scratch/exported"
+diff "$scratch/declared" "$scratch/exported" >&2
+result $? "so does the static library"
+
 # What would print, or end the process.
 nm -D --undefined-only "$BUILD/libvoxshm.so" | awk '{ sub(/@.*/, "", $2); print $2 }' |
 	grep -xE '_?v?(f|d)?printf(_chk)?|__(v?f?|d)printf_chk|f?puts|putchar|perror|psignal|error|warnx?|errx?|v?syslog|abort|_?_?exit|quick_exit|raise|kill|__assert_fail' >&2

@@ -287,7 +287,7 @@ static int make_memfd(size_t size, int seals)
 static int offer_and_map(struct received_mappings *receiver, uint32_t map_id,
 			 uint32_t generation, uint64_t size, int fd)
 {
-	struct offer offer;
+	struct received_offer offer;
 	int ret;
 
 	ret = received_offer(receiver, map_id, generation, size, fd);
@@ -409,7 +409,7 @@ TEST_F(mapping, offer_of_no_size_or_too_much_is_refused)
 TEST_F(mapping, later_offer_goes_in_place_of_the_older)
 {
 	int first = make_memfd(4096, F_SEAL_SHRINK), second = make_memfd(8192, F_SEAL_SHRINK);
-	struct offer offer;
+	struct received_offer offer;
 	int maps = count_maps();
 
 	ASSERT_EQ(received_offer(&self->receiver, 0, 1, 4096, first), 0);
