@@ -248,18 +248,24 @@ static bool cool_all(struct voxshm_host *host)
 	return quiet;
 }
 
-/* Looks for as long as it pays; the longest of the hot links' budgets. */
-static int spin(struct voxshm_host *host, struct voxshm_event *events, int count,
-		int64_t deadline)
+/* The longest of the hot links' budgets. */
+static uint32_t longest_spin(const struct voxshm_host *host)
 {
-	uint32_t budget = 0;
+	uint32_t longest = 0;
 	struct voxshm_link *link;
+
+	for (link = host->hot; link; link = link->hot_next)
+		if (link->spin_ns > longest && !link->ended)
+			longest = link->spin_ns;
+	return longest;
+}
+
+static int spin(struct voxshm_host *host, struct voxshm_event *events, int count,
+		uint32_t budget, int64_t deadline)
+{
 	int64_t until;
 	int found;
 
-	for (link = host->hot; link; link = link->hot_next)
-		if (link->spin_ns > budget && !link->ended)
-			budget = link->spin_ns;
 	if (budget == 0)
 		return look(host, events, count, false);
 	until = clock_now() + budget;
@@ -296,7 +302,8 @@ static int found(struct voxshm_host *host, int count)
 int voxshm_host_wait(struct voxshm_host *host, struct voxshm_event *events, int count,
 		     int64_t timeout)
 {
-	int64_t deadline;
+	int64_t deadline, begun;
+	uint32_t budget;
 	int ret;
 
 	if (count < 1)
@@ -310,8 +317,10 @@ int voxshm_host_wait(struct voxshm_host *host, struct voxshm_event *events, int 
 		ret = poll_kernel(host, 0);
 		return ret < 0 ? ret : look(host, events, count, false);
 	}
+	budget = longest_spin(host);
+	begun = budget ? clock_now() : 0;
 	for (;;) {
-		ret = spin(host, events, count, deadline);
+		ret = spin(host, events, count, budget >> host->spin_halved, deadline);
 		if (ret)
 			return found(host, ret);
 		if (!cool_all(host))
@@ -320,6 +329,8 @@ int voxshm_host_wait(struct voxshm_host *host, struct voxshm_event *events, int 
 		if (ret < 0)
 			return ret;
 		ret = look(host, events, count, false);
+		if (ret && budget)
+			spin_learn(&host->spin_halved, budget, clock_now() - begun);
 		if (ret)
 			return ret;
 		if (deadline >= 0 && clock_now() >= deadline)

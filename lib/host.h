@@ -32,6 +32,7 @@ struct voxshm_host {
 	uint32_t ending;		/* of these: how they ended is not known yet */
 	uint32_t waits_since_poll;	/* that found something hot */
 	int64_t polled;			/* when the kernel was asked last */
+	uint8_t spin_halved;		/* see spin_learn() */
 	bool busy;			/* asks the kernel though a hot link may have news */
 	struct lobby *lobby;		/* NULL: does not listen */
 	struct orphan *orphans;		/* children whose link was closed */

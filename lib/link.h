@@ -15,7 +15,8 @@
 #include "format.h"
 #include "shared.h"
 
-#define LINK_DEFAULT_SPIN_NS 20000u
+#define LINK_DEFAULT_SPIN_NS 50000u
+#define SPIN_HALVINGS 5	/* at most: see spin_learn() */
 /*
  * How often a peer may ring, or offer memory, without having been asked to. One
  * of ours rings for a sleep word that was set, at most once for each; vox-shm for
@@ -56,11 +57,12 @@ struct voxshm_link {
 	size_t max_payload;
 	/* enum voxshm_link_state; goes only forward, by any thread. */
 	_Atomic int state;
-	uint32_t spin_ns;
+	uint32_t spin_ns;	/* the most that a wait looks before it sleeps */
 	uint32_t peer_id;	/* of the guest, on both sides */
 	uint32_t epoch;
 	bool is_host;
 	bool has_kept;		/* the receiving thread's, see below */
+	uint8_t spin_halved[2];	/* the sending thread's, the receiving thread's: see spin_learn() */
 
 	/* the host's loop; see host.h */
 	_Alignas(CACHE_LINE) struct voxshm_link *hot_next;
@@ -164,6 +166,19 @@ void waiters_fail(struct waiters *waiters);
 /* CLOCK_MONOTONIC, ns; and the deadline for a timeout, negative for none. */
 int64_t clock_now(void);
 int64_t clock_deadline(int64_t timeout);
+
+/*
+ * Looking pays where waits are short, and a wait of a peer that has to wake up first
+ * (some 50 us) is still one. After a longer one the next look takes half as long as
+ * before it, after a short one as long as it may.
+ */
+static inline void spin_learn(uint8_t *halved, uint32_t spin_ns, int64_t waited)
+{
+	if (waited < 2ll * spin_ns)
+		*halved = 0;
+	else if (*halved < SPIN_HALVINGS)
+		++*halved;
+}
 
 static inline int link_state(const struct voxshm_link *link)
 {

@@ -61,14 +61,11 @@ void waiters_wake(struct waiters *waiters)
 }
 
 /* Looks until it is ready or the budget or the deadline is used up. */
-static bool spin(struct voxshm_link *link, unsigned int interest, int64_t deadline)
+static bool spin(struct voxshm_link *link, unsigned int interest, int64_t until,
+		 int64_t deadline)
 {
-	int64_t until;
 	int looks;
 
-	if (link->spin_ns == 0)
-		return false;
-	until = clock_now() + link->spin_ns;
 	if (deadline >= 0 && deadline < until)
 		until = deadline;
 	do {
@@ -202,11 +199,13 @@ void link_drain_wait(struct voxshm_link *link)
 
 int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)
 {
+	uint8_t *halved = &link->spin_halved[interest == VOXSHM_READABLE];
+	int64_t begun = link->spin_ns ? clock_now() : 0;
 	uint32_t wakes;
 	bool slept = false;
 	int ret = 0;
 
-	if (spin(link, interest, deadline))
+	if (link->spin_ns && spin(link, interest, begun + (link->spin_ns >> *halved), deadline))
 		return 0;
 	if (atomic_load_explicit(&link->waiters.undrained, memory_order_relaxed))
 		link_drain(link);
@@ -215,6 +214,8 @@ int link_wait(struct voxshm_link *link, unsigned int interest, int64_t deadline)
 	if (!link_ready(link, interest)) {
 		ret = sleep_for_news(link, interest, wakes, deadline);
 		slept = true;
+		if (ret == 0 && link->spin_ns)
+			spin_learn(halved, link->spin_ns, clock_now() - begun);
 	}
 	/* A doorbell that nobody waits for must not pile up. */
 	if (link->format->disarm(link, interest) && !slept)

@@ -439,7 +439,8 @@ VOXSHM_API int voxshm_link_arm(struct voxshm_link *link, unsigned int interest);
  * @link: the link
  * @nanoseconds: the most time that one wait spends looking; 0 sleeps at once
  *
- * The default is 20 microseconds.
+ * The default is 50 microseconds. After waits that were longer than twice that a
+ * wait looks for less, down to a thirty-second; after a shorter one for all of it.
  */
 VOXSHM_API void voxshm_link_set_spin(struct voxshm_link *link, uint32_t nanoseconds);
 

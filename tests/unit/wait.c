@@ -315,6 +315,36 @@ TEST_F(wait, looking_finds_what_comes_without_a_sleep)
 	pthread_join(thread, NULL);
 }
 
+/* Where waits are long, looking is in vain. */
+TEST_F(wait, long_waits_make_the_looks_shorter_and_a_short_one_long_again)
+{
+	uint8_t *halved = self->side.link.spin_halved;
+	struct waiter waiter;
+	int i;
+
+	self->side.link.spin_ns = 1000;
+	for (i = 1; i <= SPIN_HALVINGS + 1; i++) {
+		waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+		await_sleeps(&self->side, (uint64_t)i);
+		publish(&self->side, VOXSHM_READABLE);
+		ASSERT_EQ(waiter_join(&waiter), 0);
+		EXPECT_EQ(halved[1], i < SPIN_HALVINGS ? i : SPIN_HALVINGS);
+		shared_poke_u32(&self->side.data, 0);
+	}
+	/* Nothing came: that says nothing. */
+	EXPECT_EQ(link_wait(&self->side.link, VOXSHM_READABLE, now_ns()), -ETIMEDOUT);
+	EXPECT_EQ(halved[1], SPIN_HALVINGS);
+	/* The other thread's waits are others. */
+	EXPECT_EQ(halved[0], 0);
+	/* Looks for an eighth of a second, and may take eight in all. */
+	self->side.link.spin_ns = UINT32_MAX;
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, SPIN_HALVINGS + 3);
+	publish(&self->side, VOXSHM_READABLE);
+	ASSERT_EQ(waiter_join(&waiter), 0);
+	EXPECT_EQ(halved[1], 0);
+}
+
 TEST_F(wait, sleeping_costs_no_processor_time)
 {
 	struct timespec before, after;
