@@ -177,7 +177,9 @@ TEST_F(guests, spins_sleep_words)
 {
 	self->world.feeds = true;
 	begin_on_shared(&self->world, &variant->choice);
-	survive_all(_metadata, &self->world, attack_sleep_words, 2, GOES_ON);
+	survive(_metadata, &self->world, attack_sleep_words, 0, GOES_ON);
+	/* It rings for its own messages, asked or not: that may become too often. */
+	survive(_metadata, &self->world, attack_sleep_words, 1, MAY_FAIL);
 	end_on_shared(_metadata, &self->world);
 }
 

@@ -270,7 +270,9 @@ TEST_F(hosts, rings_without_end)
 
 TEST_F(hosts, spins_sleep_words)
 {
-	meet_all(_metadata, self, &variant->choice, attack_sleep_words, 2, GOES_ON);
+	meet(_metadata, self, &variant->choice, attack_sleep_words, 0, GOES_ON);
+	/* It rings for its own messages, asked or not: that may become too often. */
+	meet(_metadata, self, &variant->choice, attack_sleep_words, 1, MAY_FAIL);
 }
 
 TEST_F(hosts, floods)
