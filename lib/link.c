@@ -56,6 +56,15 @@ static void set_state(struct voxshm_link *link, int state)
 			break;
 }
 
+/* Makes the application's own descriptor readable, until it is armed again. */
+static void kick(struct voxshm_link *link)
+{
+	int kick_fd = atomic_load(&link->kick_fd);
+
+	if (kick_fd >= 0)
+		eventfd_write(kick_fd, 1);
+}
+
 int link_fail(struct voxshm_link *link, const char *reason)
 {
 	const char *none = NULL;
@@ -64,6 +73,7 @@ int link_fail(struct voxshm_link *link, const char *reason)
 	set_state(link, VOXSHM_LINK_FAILED);
 	/* Its peer may never ring for the other thread again. */
 	waiters_fail(&link->waiters);
+	kick(link);
 	/* A cold link is looked at by nobody, and its guest need not ring again. */
 	if (link->host)
 		host_heat(link);
@@ -142,7 +152,7 @@ void link_drain_locked(struct voxshm_link *link)
 	link_update_state(link);
 	waiters_wake(&link->waiters);
 	if (link->poll_armed)
-		eventfd_write(link->kick_fd, 1);
+		kick(link);
 	if (link->host)
 		host_heat(link);
 }
@@ -437,25 +447,32 @@ static int watch_pidfd(struct voxshm_link *link)
 /* Under waiters.lock. */
 static int make_poll_fd(struct voxshm_link *link)
 {
-	int ret;
+	int poll_fd, kick_fd, ret;
 
-	link->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (link->poll_fd < 0)
+	poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (poll_fd < 0)
 		return -errno;
-	link->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	ret = link->kick_fd < 0 ? -errno : watch(link->poll_fd, link->kick_fd);
+	kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ret = kick_fd < 0 ? -errno : watch(poll_fd, kick_fd);
 	if (ret == 0)
-		ret = watch(link->poll_fd, link->end->wake_fd);
-	if (ret == 0)
+		ret = watch(poll_fd, link->end->wake_fd);
+	if (ret == 0) {
+		link->poll_fd = poll_fd;
 		ret = watch_pidfd(link);
-	if (ret) {
-		close(link->poll_fd);
-		if (link->kick_fd >= 0)
-			close(link->kick_fd);
-		link->poll_fd = -1;
-		link->kick_fd = -1;
 	}
-	return ret;
+	if (ret) {
+		if (kick_fd >= 0)
+			close(kick_fd);
+		close(poll_fd);
+		link->poll_fd = -1;
+		link->polled_pidfd = -1;
+		return ret;
+	}
+	atomic_store(&link->kick_fd, kick_fd);
+	/* Whoever failed it before had nothing to write to. */
+	if (atomic_load(&link->state) == VOXSHM_LINK_FAILED)
+		kick(link);
+	return 0;
 }
 
 int voxshm_link_fd(struct voxshm_link *link)

@@ -96,7 +96,7 @@ struct voxshm_link {
 
 	struct waiters waiters;
 	int poll_fd;		/* epoll of what can tell something; -1 until asked for */
-	int kick_fd;		/* an eventfd in it: somebody else drained */
+	_Atomic int kick_fd;	/* an eventfd in it: somebody else drained, or the link failed */
 	int polled_pidfd;	/* the peer's pidfd in it, or -1 */
 	bool poll_armed;	/* under waiters.lock */
 

@@ -448,6 +448,35 @@ TEST_F(wait, failure_that_another_thread_sees_ends_all_sleep)
 	EXPECT_EQ(waiter_join(&second), 0);
 }
 
+static bool polls_readable(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pollfd, 1, 0) == 1;
+}
+
+/* A call of another thread has found that the peer broke the protocol. */
+TEST_F(wait, failure_ends_a_poll_of_the_applications_own)
+{
+	struct voxshm_link *link = &self->side.link;
+	int fd = voxshm_link_fd(link);
+
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(voxshm_link_arm(link, VOXSHM_READABLE), 0);
+	ASSERT_FALSE(polls_readable(fd));
+	link_fail(link, "a test");
+	EXPECT_TRUE(polls_readable(fd));
+	EXPECT_EQ(voxshm_link_arm(link, VOXSHM_READABLE), VOXSHM_READABLE);
+}
+
+TEST_F(wait, failure_before_the_descriptor_was_asked_for_makes_it_readable)
+{
+	struct voxshm_link *link = &self->side.link;
+
+	link_fail(link, "a test");
+	EXPECT_TRUE(polls_readable(voxshm_link_fd(link)));
+}
+
 /* No sleep is long that nobody could end. */
 TEST_F(wait, failure_is_seen_without_a_descriptor_for_it)
 {
