@@ -6,7 +6,8 @@
  * wait on the end's descriptor. The peer publishes, full barrier, and rings
  * only if it took the sleep word back. The doorbell is drained before the last
  * look of a sleep, never after. Who wakes and has what it slept for leaves that to
- * its next sleep: the peer waits for an answer, not for a drained doorbell.
+ * its next sleep: the peer waits for an answer, not for a drained doorbell. (Not where
+ * the application polls, too: it would take what is left for news.)
  *
  * Both threads of a side may sleep on the one descriptor. One of them polls;
  * the other waits for it on a futex and looks again whenever the
@@ -123,18 +124,18 @@ static int poll_end(struct voxshm_link *link, int64_t deadline, bool *rung)
 
 /*
  * Gives the lock back and waits until somebody has drained since `wakes` was read. A
- * futex, as a condition variable would not let a signal end the wait.
+ * futex, as a condition variable would not let a signal end the wait; always until
+ * some time, as without one a signal with SA_RESTART would not.
  */
 static int unlock_and_follow(struct waiters *waiters, uint32_t wakes, int64_t deadline)
 {
-	struct timespec until = to_timespec(deadline);
+	struct timespec until = to_timespec(deadline < 0 ? INT64_MAX : deadline);
 	int ret = 0;
 
 	atomic_fetch_add_explicit(&waiters->followers, 1, memory_order_relaxed);
 	pthread_mutex_unlock(&waiters->lock);
-	if (syscall(SYS_futex, &waiters->wakes, FUTEX_WAIT_BITSET_PRIVATE, wakes,
-		    deadline < 0 ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
-	    errno != EAGAIN)
+	if (syscall(SYS_futex, &waiters->wakes, FUTEX_WAIT_BITSET_PRIVATE, wakes, &until, NULL,
+		    FUTEX_BITSET_MATCH_ANY) < 0 && errno != EAGAIN)
 		ret = -errno;
 	atomic_fetch_sub_explicit(&waiters->followers, 1, memory_order_relaxed);
 	return ret;
@@ -162,7 +163,8 @@ static int sleep_for_news(struct voxshm_link *link, unsigned int interest, uint3
 	pthread_mutex_lock(&waiters->lock);
 	waiters->polling = false;
 	/* Also one that gives up hands over: another has to poll now. */
-	if (rung && atomic_load_explicit(&waiters->followers, memory_order_relaxed) == 0)
+	if (rung && link->poll_fd < 0 &&
+	    atomic_load_explicit(&waiters->followers, memory_order_relaxed) == 0)
 		atomic_store_explicit(&waiters->undrained, true, memory_order_relaxed);
 	else
 		link_drain_locked(link);
@@ -189,11 +191,13 @@ void link_drain_wait(struct voxshm_link *link)
 	else if (poll(&pollfd, 1, 0) <= 0)
 		wait = false;
 	link_update_state(link);
-	/* A signal may end the wait too soon. */
-	while (wait && shared_peek_u32(&waiters->wakes) == wakes) {
+	/* A signal may end the wait too soon; who polls may meanwhile have left the doorbell. */
+	while (wait && waiters->polling && shared_peek_u32(&waiters->wakes) == wakes) {
 		unlock_and_follow(waiters, wakes, -1);
 		pthread_mutex_lock(&waiters->lock);
 	}
+	if (wait && shared_peek_u32(&waiters->wakes) == wakes)
+		link_drain_locked(link);
 	pthread_mutex_unlock(&waiters->lock);
 }
 

@@ -20,6 +20,7 @@ struct side {
 	atomic_int drains;
 	/* Called in a look for space that finds none, before it says so. */
 	void (*in_look)(struct side *side);
+	atomic_bool hold;		/* no look for data ends */
 };
 
 static struct side *side_of(struct voxshm_link *link)
@@ -29,6 +30,8 @@ static struct side *side_of(struct voxshm_link *link)
 
 static bool readable(struct voxshm_link *link)
 {
+	while (atomic_load(&side_of(link)->hold))
+		sleep_ms(1);
 	return shared_load_fenced_u32(&side_of(link)->data) != 0;
 }
 
@@ -455,6 +458,19 @@ static bool polls_readable(int fd)
 	return poll(&pollfd, 1, 0) == 1;
 }
 
+/* It tells of what was asked for, not of what another call has had. */
+TEST_F(wait, sleep_in_a_call_leaves_the_applications_descriptor_quiet)
+{
+	int fd = voxshm_link_fd(&self->side.link);
+	struct waiter waiter;
+
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, 1);
+	publish(&self->side, VOXSHM_READABLE);
+	EXPECT_EQ(waiter_join(&waiter), 0);
+	EXPECT_FALSE(polls_readable(fd));
+}
+
 /* A call of another thread has found that the peer broke the protocol. */
 TEST_F(wait, failure_ends_a_poll_of_the_applications_own)
 {
@@ -611,6 +627,58 @@ TEST_F(wait, signal_ends_a_sleep)
 	EXPECT_EQ(waiter_join(&reader), 0);
 }
 
+/*
+ * One that waits for a drain is called away by a signal just when the one that polls
+ * has what it wants, sees nobody behind it, and leaves the doorbell.
+ */
+struct drainer {
+	struct side *side;
+	atomic_bool done;
+};
+
+static void *wait_for_drain(void *argument)
+{
+	struct drainer *drainer = argument;
+
+	link_drain_wait(&drainer->side->link);
+	atomic_store(&drainer->done, true);
+	return NULL;
+}
+
+TEST_F(wait, who_waits_for_a_drain_is_not_forgotten_when_a_signal_comes)
+{
+	struct waiters *waiters = &self->side.link.waiters;
+	struct drainer drainer = { .side = &self->side };
+	int64_t deadline = now_ns() + PATIENCE;
+	struct waiter reader;
+	pthread_t thread;
+
+	catch_signal(0);
+	waiter_start(&reader, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, 1);
+	atomic_store(&self->side.hold, true);
+	publish(&self->side, VOXSHM_READABLE);
+	thread = thread_start(wait_for_drain, &drainer);
+	while (atomic_load(&waiters->followers) == 0)
+		sleep_ms(1);
+	/* The reader gets the lock first. */
+	pthread_mutex_lock(&waiters->lock);
+	atomic_store(&self->side.hold, false);
+	sleep_ms(20);
+	while (atomic_load(&waiters->followers)) {
+		pthread_kill(thread, SIGUSR1);
+		sleep_ms(1);
+	}
+	sleep_ms(20);
+	pthread_mutex_unlock(&waiters->lock);
+	EXPECT_EQ(waiter_join(&reader), 0);
+	while (!atomic_load(&drainer.done) && now_ns() < deadline)
+		sleep_ms(1);
+	EXPECT_TRUE(atomic_load(&drainer.done));
+	link_drain(&self->side.link);
+	pthread_join(thread, NULL);
+}
+
 TEST_F(wait, signal_to_the_one_that_polls_hands_the_doorbell_over)
 {
 	struct waiter reader, writer;
@@ -626,17 +694,22 @@ TEST_F(wait, signal_to_the_one_that_polls_hands_the_doorbell_over)
 	EXPECT_EQ(waiter_join(&writer), 0);
 }
 
+/* However long it would wait, and whatever flags the handler has. */
 TEST_F(wait, signal_ends_the_sleep_of_the_one_that_does_not_poll_too)
 {
+	const int64_t timeouts[] = { PATIENCE / 5, VOXSHM_FOREVER };
+	static const int flags[] = { 0, SA_RESTART };
 	struct waiter reader, writer;
 
-	catch_signal(0);
 	waiter_start(&reader, &self->side, VOXSHM_READABLE, PATIENCE);
 	await_sleeps(&self->side, 1);
-	waiter_start(&writer, &self->side, VOXSHM_WRITABLE, PATIENCE / 5);
-	await_sleeps(&self->side, 2);
-	thread_interrupt(writer.thread, SIGUSR1);
-	EXPECT_EQ(writer.ret, -EINTR);
+	for (uint64_t i = 0; i < 4; i++) {
+		catch_signal(flags[i / 2]);
+		waiter_start(&writer, &self->side, VOXSHM_WRITABLE, timeouts[i % 2]);
+		await_sleeps(&self->side, 2 + i);
+		thread_interrupt(writer.thread, SIGUSR1);
+		EXPECT_EQ(writer.ret, -EINTR);
+	}
 	publish(&self->side, VOXSHM_READABLE);
 	EXPECT_EQ(waiter_join(&reader), 0);
 }
