@@ -16,6 +16,8 @@
 
 /* Fruitless tries between two questions to the kernel whether the peer lives. */
 #define TRIES_PER_DRAIN 4096
+/* As many as take all that a socket holds. */
+#define DRAINS_AT_MOST 128
 
 int link_init(struct voxshm_link *link, const struct format *format, struct end *end,
 	      struct link_traffic *sent, struct link_traffic *taken)
@@ -118,6 +120,16 @@ static void drain(struct voxshm_link *link)
 	count_knocks(link);
 }
 
+/* All that has come: one that has ended said farewell last. */
+static void drain_to_end(struct voxshm_link *link)
+{
+	int drains = 0;
+
+	do {
+		drain(link);
+	} while (link->end->more && ++drains < DRAINS_AT_MOST);
+}
+
 /* Has the peer come, or ended? Under waiters.lock. */
 void link_update_state(struct voxshm_link *link)
 {
@@ -126,7 +138,7 @@ void link_update_state(struct voxshm_link *link)
 
 	/* It may have said farewell after the last drain and before it ended. */
 	if (exited && link_state(link) <= VOXSHM_LINK_ATTACHED)
-		drain(link);
+		drain_to_end(link);
 	if (end->claimed)
 		set_state(link, VOXSHM_LINK_ATTACHED);
 	if (end->left)
@@ -532,10 +544,13 @@ void voxshm_link_status(struct voxshm_link *link, struct voxshm_status *status)
 {
 	const char *failure;
 	struct end *end = link->end;
+	int drains;
 
 	link_drain_wait(link);
-	failure = atomic_load(&link->failure);
 	pthread_mutex_lock(&link->waiters.lock);
+	for (drains = 1; end->more && !link->waiters.polling && drains < DRAINS_AT_MOST; drains++)
+		link_drain_locked(link);
+	failure = atomic_load(&link->failure);
 	*status = (struct voxshm_status){
 		.state = (enum voxshm_link_state)link_state(link),
 		.peer_id = link->is_host ? link->peer_id : VOXSHM_PEER_HOST,

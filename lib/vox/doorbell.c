@@ -53,9 +53,9 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 	} control;
 	char bytes[BYTES_PER_READ];
-	int reads, rung = 0;
+	int reads = 0, rung = 0;
 
-	for (reads = 0; reads < READS_PER_DRAIN; reads++) {
+	while (reads < READS_PER_DRAIN) {
 		struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
 		/* Room for credentials alone: descriptors are not expected, and dropped. */
 		struct msghdr header = {
@@ -66,8 +66,14 @@ int vox_doorbell_drain(int doorbell, struct ucred *ringer)
 		};
 		ssize_t size = recvmsg(doorbell, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
-		/* Reset: the peer closed with rings of ours unread; its own still wait here. */
-		if (size < 0 && (errno == EINTR || errno == ECONNRESET))
+		/*
+		 * Reset, once: the peer closed with rings of ours unread; its own still
+		 * wait here, and its hang-up behind them.
+		 */
+		if (size < 0 && errno == ECONNRESET)
+			continue;
+		reads++;
+		if (size < 0 && errno == EINTR)
 			continue;
 		if (size < 0 && errno == EAGAIN)
 			break;

@@ -248,6 +248,33 @@ TEST_F(deaths, ticket_guest_is_told_and_left_to_us_to_reap)
 	}
 }
 
+static void guest_sends_much_and_leaves(struct voxshm_link *link, void *argument)
+{
+	(void)argument;
+	for (uint64_t i = 0; i < 20; i++)
+		REQUIRE_EQ(0, send_pattern(link, 300000, i, PATIENCE));
+	voxshm_link_close(link);
+}
+
+TEST_F(deaths, farewell_behind_much_memory_is_told_of_one_that_has_ended)
+{
+	struct voxshm_host *host;
+	struct voxshm_link *link;
+	struct inbox inbox;
+	pid_t pid;
+
+	host_open(_metadata, &host, &CONFIG(variant, SMALL_CLASSES, .max_mappings = 64));
+	inbox = (struct inbox){ .host = host };
+	pid = guest_fork(_metadata, host, guest_sends_much_and_leaves, NULL, &link);
+	EXPECT_EQ(0, child_wait(pid));
+	ASSERT_NE(NULL, inbox_await(&inbox, VOXSHM_EVENT_READABLE, NULL));
+	for (uint64_t i = 0; i < 20; i++)
+		ASSERT_EQ(0, recv_pattern(link, 300000, i, 0));
+	EXPECT_EQ(-EPIPE, voxshm_recv(link, &(struct voxshm_view){ 0 }, PATIENCE));
+	EXPECT_EQ(VOXSHM_LINK_LEFT, status_of(link).state);
+	voxshm_host_free(host);
+}
+
 static void guest_dumps_core(struct voxshm_link *link, void *argument)
 {
 	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };

@@ -108,6 +108,26 @@ TEST_F(status, leaving_is_noticed_without_sending_or_receiving)
 	EXPECT_EQ(VOXSHM_LINK_LEFT, status_of(self->pair.host_end).state);
 }
 
+/* Rings that neither has taken, and memory that was offered, must not hide it. */
+TEST_F(status, leaving_is_noticed_behind_all_that_came_before)
+{
+	static const size_t sizes[] = { 10, 300000 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		pair_renew(_metadata, &self->pair, &CONFIG(variant, SMALL_CLASSES,
+							   .max_mappings = 64));
+		ASSERT_EQ(0, voxshm_link_arm(self->pair.host_end, VOXSHM_READABLE));
+		ASSERT_EQ(0, voxshm_link_arm(self->pair.guest_end, VOXSHM_READABLE));
+		ASSERT_EQ(0, send_pattern(self->pair.host_end, 10, 1, 0));
+		for (uint64_t j = 0; j < 20; j++)
+			ASSERT_EQ(0, send_pattern(self->pair.guest_end, sizes[i], j, 0));
+		pair_close_end(&self->pair, false);
+		EXPECT_EQ(VOXSHM_LINK_LEFT, status_of(self->pair.host_end).state);
+		for (uint64_t j = 0; j < 20; j++)
+			ASSERT_EQ(0, recv_pattern(self->pair.host_end, sizes[i], j, 0));
+	}
+}
+
 TEST_F(status, try_recv_alone_notices_the_end)
 {
 	int64_t until = now_ns() + PATIENCE;
