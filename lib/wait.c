@@ -28,7 +28,9 @@
 
 #define NS_PER_S 1000000000ll
 #define LOOKS_PER_CLOCK 64
+/* How long a sleep that cannot be told of a failure lasts; and one that cannot hear. */
 #define LOOK_NS 100000000ll
+#define DEAF_LOOK_NS 10000000ll
 
 int64_t clock_now(void)
 {
@@ -90,16 +92,17 @@ void waiters_fail(struct waiters *waiters)
 /*
  * Polls as the only thread of this side, without the lock. Another one may see the
  * link fail meanwhile; without a descriptor for that this one looks now and then.
+ * `deaf`: something lies there that drain() could not take, and all news behind it.
  * `rung`: was it the doorbell, and nothing else?
  */
-static int poll_end(struct voxshm_link *link, int64_t deadline, bool *rung)
+static int poll_end(struct voxshm_link *link, int64_t deadline, bool deaf, bool *rung)
 {
 	struct pollfd pollfds[3] = {
-		{ .fd = link->end->wake_fd, .events = POLLIN },
+		{ .fd = deaf ? -1 : link->end->wake_fd, .events = POLLIN },
 		{ .fd = link->end->pidfd, .events = POLLIN },
 		{ .fd = link->waiters.fail_fd, .events = POLLIN },
 	};
-	int64_t left = INT64_MAX;
+	int64_t left = INT64_MAX, most = INT64_MAX;
 	struct timespec timeout;
 	int ret;
 
@@ -112,14 +115,19 @@ static int poll_end(struct voxshm_link *link, int64_t deadline, bool *rung)
 		return 0;
 	if (deadline >= 0)
 		left = deadline - clock_now();
-	if (left < 0)
-		left = 0;
-	timeout = to_timespec(pollfds[2].fd < 0 && left > LOOK_NS ? LOOK_NS : left);
-	ret = ppoll(pollfds, 3, left == INT64_MAX && pollfds[2].fd >= 0 ? NULL : &timeout, NULL);
+	/* However often it is rung for nothing. */
+	if (left <= 0)
+		return -ETIMEDOUT;
+	if (deaf)
+		most = DEAF_LOOK_NS;
+	else if (pollfds[2].fd < 0)
+		most = LOOK_NS;
+	timeout = to_timespec(left < most ? left : most);
+	ret = ppoll(pollfds, 3, left == INT64_MAX && most == INT64_MAX ? NULL : &timeout, NULL);
 	if (ret < 0)
 		return -errno;
 	*rung = ret == 1 && pollfds[0].revents == POLLIN;
-	return ret || (pollfds[2].fd < 0 && left > LOOK_NS) ? 0 : -ETIMEDOUT;
+	return ret || left > most ? 0 : -ETIMEDOUT;
 }
 
 /*
@@ -149,7 +157,7 @@ static int sleep_for_news(struct voxshm_link *link, unsigned int interest, uint3
 			  int64_t deadline)
 {
 	struct waiters *waiters = &link->waiters;
-	bool rung = false;
+	bool rung = false, deaf;
 	int ret;
 
 	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
@@ -157,8 +165,9 @@ static int sleep_for_news(struct voxshm_link *link, unsigned int interest, uint3
 	if (waiters->polling || shared_peek_u32(&waiters->wakes) != wakes)
 		return unlock_and_follow(waiters, wakes, deadline);
 	waiters->polling = true;
+	deaf = link->end->shortage;
 	pthread_mutex_unlock(&waiters->lock);
-	ret = poll_end(link, deadline, &rung);
+	ret = poll_end(link, deadline, deaf, &rung);
 	rung = rung && link_ready(link, interest);
 	pthread_mutex_lock(&waiters->lock);
 	waiters->polling = false;

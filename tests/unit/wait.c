@@ -21,6 +21,7 @@ struct side {
 	/* Called in a look for space that finds none, before it says so. */
 	void (*in_look)(struct side *side);
 	atomic_bool hold;		/* no look for data ends */
+	atomic_bool stuck;		/* what has come cannot be taken for want of a descriptor */
 };
 
 static struct side *side_of(struct voxshm_link *link)
@@ -72,7 +73,9 @@ static int drain(struct end *end, struct voxshm_link *link)
 {
 	eventfd_t value;
 
-	eventfd_read(end->wake_fd, &value);
+	end->shortage = atomic_load(&side_of(link)->stuck) ? -EMFILE : 0;
+	if (!end->shortage)
+		eventfd_read(end->wake_fd, &value);
 	atomic_fetch_add(&side_of(link)->drains, 1);
 	return 0;
 }
@@ -196,6 +199,22 @@ TEST_F(wait, sleeper_is_woken)
 	publish(&self->side, VOXSHM_READABLE);
 	EXPECT_EQ(waiter_join(&waiter), 0);
 	EXPECT_EQ(shared_peek_u32(&self->side.data_word), 0);
+}
+
+/* It looks now and then, as it cannot hear the doorbell, and keeps to its timeout. */
+TEST_F(wait, sleeper_bears_with_what_cannot_be_taken)
+{
+	struct waiter waiter;
+
+	atomic_store(&self->side.stuck, true);
+	REQUIRE(eventfd_write(self->side.end.wake_fd, 1) == 0);
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, 200 * MS);
+	EXPECT_EQ(waiter_join(&waiter), -ETIMEDOUT);
+	EXPECT_LT(atomic_load(&self->side.drains), 100);
+	waiter_start(&waiter, &self->side, VOXSHM_READABLE, PATIENCE);
+	await_sleeps(&self->side, 2);
+	publish(&self->side, VOXSHM_READABLE);
+	EXPECT_EQ(waiter_join(&waiter), 0);
 }
 
 /* The peer waits for an answer: whoever has what it slept for drains nothing before that. */
