@@ -16,6 +16,8 @@
 /* How much is taken at once: a doorbell costs 1, memory about as much as 16. */
 #define COST_PER_DRAIN 64
 #define COST_OF_OFFER 16
+/* A socket takes at least 277 messages: the offers of all, some doorbells, and a farewell. */
+#define MAPPINGS_MAX 256u
 
 static void ring(struct end *end)
 {
@@ -325,8 +327,12 @@ static int probe(struct voxshm_error *error)
 static int segment_new(struct memory *main, const struct segment_needs *needs,
 		       struct voxshm_error *error)
 {
-	int ret = memory_new(main, "voxshm-main", needs->main_size);
+	int ret;
 
+	if (needs->max_mappings > MAPPINGS_MAX)
+		return error_set(error, -EINVAL, "max_mappings is %u, above the file backend's %u",
+				 needs->max_mappings, MAPPINGS_MAX);
+	ret = memory_new(main, "voxshm-main", needs->main_size);
 	return ret ? error_errno(error, ret, "cannot make the segment's main object") : 0;
 }
 

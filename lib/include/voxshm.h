@@ -109,7 +109,7 @@ struct voxshm_class {
  * @max_payload: largest message in bytes; 0 means 1 GiB
  * @inline_threshold: entries up to this size travel inside the ring; 0 means 256
  * @max_mappings: payload mappings a sender may have open on a link; at most
- *	4096, on the device 1024; 0 means 16
+ *	4096, on the device 1024, native on the file backend 256; 0 means 16
  * @heartbeat_interval: nanoseconds; 0 means no heartbeats
  * @num_classes: entries of @classes; 0 means a default set
  * @classes: size classes, ascending

@@ -100,10 +100,24 @@ static void deinit_parts(struct vox_link *vox)
 	vox_mappings_deinit(&vox->mappings);
 }
 
+/*
+ * vox-shm rings for each message that lies in its ring, twice for each that lies
+ * in ours, and for each slot that it has kept.
+ */
+static int32_t most_patience(const struct vox_geometry *geometry)
+{
+	uint64_t most = LINK_PATIENCE + 3ull * (geometry->ring_capacity / VOX_RING_MIN_ENTRY) +
+			(uint64_t)END_KNOCKS_OF_OFFER * geometry->max_mappings;
+	uint32_t i;
+
+	for (i = 0; i < geometry->num_classes; i++)
+		most += geometry->classes[i].slot_count;
+	return most < INT32_MAX ? (int32_t)most : INT32_MAX;
+}
+
 int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct vox_end *end)
 {
 	struct vox_link *vox;
-	uint32_t i;
 	int ret;
 
 	vox = aligned_alloc(CACHE_LINE, align_up(sizeof(*vox), CACHE_LINE));
@@ -122,8 +136,7 @@ int vox_link_new(struct vox_link **out, struct voxshm_segment *segment, struct v
 	vox->link.is_host = end->is_host;
 	vox->link.peer_id = end->peer_id;
 	vox->link.epoch = end->epoch;
-	for (i = 0; i < segment->geometry.num_classes; i++)
-		vox->link.most_patience += (int32_t)segment->geometry.classes[i].slot_count;
+	vox->link.most_patience = most_patience(&segment->geometry);
 	vox->link.patience = vox->link.most_patience;
 	end->link = &vox->link;
 	*out = vox;

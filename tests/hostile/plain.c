@@ -18,20 +18,27 @@ FIXTURE(plain)
 	int fds_before;
 };
 
-FIXTURE_SETUP(plain)
+/* Host and guest, one link, and rings of that size. */
+static void open_with(struct __test_metadata *_metadata, FIXTURE_DATA(plain) *self,
+		      uint32_t ring_capacity)
 {
 	static const struct voxshm_class classes[] = { { 1024, 8 } };
 	struct voxshm_config config = {
 		.struct_size = sizeof(config), .format = VOXSHM_FORMAT_VOX,
-		.backend = VOXSHM_BACKEND_FILE, .max_guests = 2, .ring_capacity = 4096,
+		.backend = VOXSHM_BACKEND_FILE, .max_guests = 2, .ring_capacity = ring_capacity,
 		.num_classes = 1, .classes = classes, .max_mappings = MOST,
 	};
 	struct invitation invitation;
 
-	self->fds_before = count_fds();
 	host_open(_metadata, &self->host, &config);
 	ASSERT_EQ(0, host_link_new(self->host, &self->link, &invitation, NULL));
 	plain_join(&self->guest, &invitation);
+}
+
+FIXTURE_SETUP(plain)
+{
+	self->fds_before = count_fds();
+	open_with(_metadata, self, 4096);
 }
 
 FIXTURE_TEARDOWN(plain)
@@ -252,13 +259,39 @@ TEST_F(plain, it_rings_for_all_it_reads)
 	}
 }
 
+/* The host does not receive for long, and then sends much at once. */
+TEST_F(plain, it_rings_for_all_that_the_rings_hold)
+{
+	struct voxshm_view view;
+	uint32_t count = 0;
+
+	plain_leave(&self->guest);
+	voxshm_host_free(self->host);
+	open_with(_metadata, self, 1 << 20);
+	while (plain_send(&self->guest, 8) == 0)
+		if (++count % 64 == 0)
+			voxshm_link_status(self->link, &(struct voxshm_status){ 0 });
+	EXPECT_LT(30000, count);
+	EXPECT_STREQ("", reason_of(self->link));
+	while (voxshm_try_recv(self->link, &view) == 0)
+		ASSERT_EQ(0, voxshm_release(self->link, &view));
+	for (count = 0; voxshm_try_send(self->link, "x", 1) == 0; count++)
+		;
+	EXPECT_LT(30000, count);
+	EXPECT_TRUE(rings_are_taken(self->link, &self->guest, 2 * (int)count))
+		TH_LOG("%s", reason_of(self->link));
+}
+
 TEST_F(plain, it_rings_without_end)
 {
+	int patience = vox_link(self->link)->link.most_patience;
+
 	ASSERT_EQ(0, plain_send(&self->guest, 1));
 	ASSERT_EQ(0, voxshm_recv(self->link, &(struct voxshm_view){ 0 }, PATIENCE));
 	/* It may have kept all slots, and let go of them now; it rang before it was known. */
-	EXPECT_TRUE(rings_are_taken(self->link, &self->guest, LINK_PATIENCE + 8 - 1));
+	EXPECT_TRUE(rings_are_taken(self->link, &self->guest, patience - 1));
 	EXPECT_FALSE(rings_are_taken(self->link, &self->guest, 100));
+	EXPECT_GT(10000, patience);
 	EXPECT_STREQ("it rings without end", reason_of(self->link));
 }
 
@@ -270,7 +303,7 @@ TEST_F(plain, it_rings_without_end_and_moves_its_index)
 
 	ASSERT_EQ(0, plain_send(&self->guest, 1));
 	ASSERT_EQ(0, voxshm_recv(self->link, &(struct voxshm_view){ 0 }, PATIENCE));
-	for (uint32_t i = 0; i < 200 && taken; i++) {
+	for (uint32_t i = 0; i < 400 && taken; i++) {
 		shared_store_u32(&ring->read, i | 0x80000000);
 		taken = rings_are_taken(self->link, &self->guest, 64);
 	}

@@ -128,6 +128,26 @@ TEST_F(status, leaving_is_noticed_behind_all_that_came_before)
 	}
 }
 
+/* The host has looked at none of it, and its ring has room for more. */
+TEST_F(status, leaving_is_noticed_behind_as_much_memory_as_there_may_be)
+{
+	const uint32_t most = variant_max_mappings(&variant->choice);
+	static const struct voxshm_class small = { 1024, 8 };
+	const size_t size = 20000;
+	uint32_t count = 0;
+
+	pair_renew(_metadata, &self->pair, &CONFIG(variant, .num_classes = 1, .classes = &small,
+						   .max_mappings = most, .max_payload = size));
+	while (count < most && send_pattern(self->pair.guest_end, size, count, 0) == 0)
+		count++;
+	if (variant->choice.format == VOXSHM_FORMAT_NATIVE)
+		EXPECT_EQ(most, count);
+	pair_close_end(&self->pair, false);
+	EXPECT_EQ(VOXSHM_LINK_LEFT, status_of(self->pair.host_end).state);
+	for (uint32_t i = 0; i < count; i++)
+		ASSERT_EQ(0, recv_pattern(self->pair.host_end, size, i, 0));
+}
+
 TEST_F(status, try_recv_alone_notices_the_end)
 {
 	int64_t until = now_ns() + PATIENCE;

@@ -214,10 +214,12 @@ static inline bool variant_has_paths(const struct variant_choice *choice)
 	return choice->format == VOXSHM_FORMAT_VOX && choice->backend == VOXSHM_BACKEND_FILE;
 }
 
-/* The most payload mappings of one side that the backend can have. */
+/* The most payload mappings of one side that there can be. */
 static inline uint32_t variant_max_mappings(const struct variant_choice *choice)
 {
-	return choice->backend == VOXSHM_BACKEND_DEVICE ? 1024 : 4096;
+	if (choice->backend == VOXSHM_BACKEND_DEVICE)
+		return 1024;
+	return choice->format == VOXSHM_FORMAT_NATIVE ? 256 : 4096;
 }
 
 /* main ----------------------------------------------------------------------- */
