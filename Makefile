@@ -94,7 +94,7 @@ demo: ## install what is missing, build, and show messages pass between processe
 	$(Q)$(TOOL) demo
 
 install: install-lib install-tools install-man install-udev install-module ## install under PREFIX=/usr/local (DESTDIR= is put before it)
-uninstall: uninstall-lib uninstall-tools uninstall-man uninstall-udev uninstall-module ## remove what install put there
+uninstall: uninstall-lib uninstall-tools uninstall-man uninstall-udev uninstall-module ## remove what install put there (the group voxshm stays)
 
 # The module is for the kernel that runs, or the one that KDIR or KERNELRELEASE
 # names: then it is not left out.
@@ -103,12 +103,14 @@ FOR_KERNEL := named
 endif
 ifeq ($(KERNELRELEASE),)
 KERNELRELEASE := $(if $(KDIR),$(shell sed -n 's/^.define UTS_RELEASE "\(.*\)"/\1/p' \
-	$(KDIR)/include/generated/utsrelease.h),$(shell uname -r))
+	$(KDIR)/include/generated/utsrelease.h 2>/dev/null),$(shell uname -r))
 endif
 KDIR ?= /lib/modules/$(KERNELRELEASE)/build
 KMOD_OUT ?= $(abspath build/kmod/$(KERNELRELEASE))
 KMOD_DIR = $(DESTDIR)/lib/modules/$(KERNELRELEASE)
-DEPMOD = PATH=$$PATH:/usr/sbin:/sbin depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KERNELRELEASE)
+# The list that modprobe reads is the whole system's: not for a staging directory.
+DEPMOD = $(if $(DESTDIR),echo '          run depmod $(KERNELRELEASE) where it ends up', \
+	PATH=$$PATH:/usr/sbin:/sbin depmod $(KERNELRELEASE))
 
 .PHONY: kmod install-module uninstall-module install-kmod uninstall-kmod
 kmod: ## build the kernel module (KDIR= or KERNELRELEASE= name a kernel)
@@ -124,13 +126,13 @@ uninstall-kmod:
 	$(call say,REMOVE,voxshm.ko of $(KERNELRELEASE))
 	$(Q)rm -f $(KMOD_DIR)/updates/voxshm.ko
 	$(Q)rmdir $(KMOD_DIR)/updates 2>/dev/null || true
-	$(Q)test ! -d $(KMOD_DIR) || $(DEPMOD)
+	$(if $(DESTDIR),,$(Q)test ! -d $(KMOD_DIR) || $(DEPMOD))
 
 # As part of the whole: without the module where it cannot be made or put.
 may_install_kmod = [ -n '$(DESTDIR)' ] || [ "$$(id -u)" -eq 0 ]
 install-module:
 	$(Q)if [ -z '$(FOR_KERNEL)' ] && [ ! -e $(KDIR)/Makefile ]; then \
-		echo '          without the module: no kernel headers at $(KDIR)'; \
+		echo '          without the module: no kernel headers at $(KDIR); install them, or name another kernel by KDIR='; \
 	elif ! { $(may_install_kmod); }; then \
 		echo '          without the module: only root can install it'; \
 	else $(MAKE) --no-print-directory install-kmod; fi

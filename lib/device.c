@@ -51,8 +51,9 @@ static int device_get(struct udev *udev, struct udev_device **device, struct vox
 	if (!*device && errno == ENOMEM)
 		return error_errno(error, -ENOMEM, "cannot look for the module voxshm");
 	if (!*device)
-		return error_set(error, -ENODEV, "the module voxshm is not loaded "
-				 "(modprobe voxshm loads it)");
+		return error_set(error, -ENODEV, "the module voxshm is not loaded: modprobe "
+				 "voxshm loads it once it is installed; VOXSHM_BACKEND=file does "
+				 "without");
 	ret = check_node(*device, udev_device_get_devnode(*device), error);
 	if (ret)
 		udev_device_unref(*device);

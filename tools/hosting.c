@@ -11,8 +11,8 @@ static int size_option(const char *name, const char *value, uint32_t *size)
 	uint64_t number;
 
 	if (parse_size(value, &number) < 0 || number == 0 || number > UINT32_MAX)
-		return misuse("--%s takes a number of bytes such as 4096, 64K or 1M, not \"%s\"",
-			      name, value);
+		return misuse("--%s takes a number of bytes below 4G such as 4096, 64K or 1M, "
+			      "not \"%s\"", name, value);
 	*size = (uint32_t)number;
 	return 0;
 }

@@ -514,6 +514,8 @@ VOXSHM_API void voxshm_link_close(struct voxshm_link *link);
  * @timeout: nanoseconds to wait for the host to answer
  * @error: filled on failure, with the host's reason if it gave one; or NULL
  *
+ * Does not wait for a host to come.
+ *
  * Return: 0; -ENOENT or -ECONNREFUSED (no host there), -EACCES (refused),
  * -EUSERS (all guest places taken), -ETIMEDOUT, -EPROTO (the answer makes no
  * sense), -ENAMETOOLONG, -ENOMEM, ...

@@ -142,7 +142,11 @@ static int write_files(const char *folder, const struct plan *plan)
 static void usage(FILE *stream)
 {
 	fprintf(stream, "usage: bench [--quick] [--sections A,B] [--rows PARTS] [--size BYTES]\n"
-		"	[--rounds N] [--slice MILLISECONDS] [--external PROGRAM] [--out FOLDER]\n");
+		"	[--rounds N] [--slice MILLISECONDS] [--external PROGRAM] [--out FOLDER]\n"
+		"sections:");
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+		fprintf(stream, " %s", sections[i].name);
+	fprintf(stream, "\n");
 	exit(stream == stderr ? 2 : 0);
 }
 

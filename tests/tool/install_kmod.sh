@@ -26,6 +26,9 @@ make_root() {
 
 make_root install KERNELRELEASE="$release"
 result $? "make install into an empty root"
+[[ ! -e $root/lib/modules/$release/modules.dep ]] && says make.out "run depmod $release"
+result $? "modprobe's list there is left to who owns it"
+depmod -b "$root" "$release" 2>depmod.err
 [[ $(modprobe -d "$root" -S "$release" --show-depends voxshm) == \
 	"insmod $root/lib/modules/$release/updates/voxshm.ko"* ]]
 result $? "modprobe finds the module there"
@@ -90,6 +93,7 @@ make_root uninstall KERNELRELEASE="$release"
 rm -r "${root:?}/etc"
 [[ $(cd "$root" && find . ! -type d ! -name 'modules.*' | sort) == "$(<before)" ]]
 result $? "make uninstall leaves nothing of it"
+depmod -b "$root" "$release" 2>depmod.err
 ! modprobe -d "$root" -S "$release" --show-depends voxshm >/dev/null 2>&1
 result $? "nor does modprobe find the module then"
 

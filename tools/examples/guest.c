@@ -13,8 +13,12 @@ int main(int argc, char **argv)
 	struct voxshm_view view;
 	int result;
 
-	if (argc != 3 || voxshm_guest_connect(&link, argv[1], NULL, SECOND, &error) < 0) {
-		fprintf(stderr, "Usage: guest ADDRESS MESSAGE\n%s\n", error.text);
+	if (argc != 3) {
+		fprintf(stderr, "Usage: guest ADDRESS MESSAGE\n");
+		return 2;
+	}
+	if (voxshm_guest_connect(&link, argv[1], NULL, SECOND, &error) < 0) {
+		fprintf(stderr, "guest: %s\n", error.text);
 		return 1;
 	}
 	result = voxshm_send(link, argv[2], strlen(argv[2]), SECOND);

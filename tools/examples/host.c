@@ -10,9 +10,13 @@ int main(int argc, char **argv)
 	struct voxshm_event event;
 	struct voxshm_view view;
 
-	if (argc != 2 || voxshm_host_new(&host, NULL, &error) < 0 ||
+	if (argc != 2) {
+		fprintf(stderr, "Usage: host ADDRESS\n");
+		return 2;
+	}
+	if (voxshm_host_new(&host, NULL, &error) < 0 ||
 	    voxshm_host_listen(host, argv[1], 0, NULL, NULL, &error) < 0) {
-		fprintf(stderr, "Usage: host ADDRESS\n%s\n", error.text);
+		fprintf(stderr, "host: %s\n", error.text);
 		return 1;
 	}
 	while (voxshm_host_wait(host, &event, 1, VOXSHM_FOREVER) == 1) {
