@@ -6,6 +6,7 @@
  * only moves forward: waiting, attached, then one of left, died, failed.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -58,7 +59,7 @@ static void set_state(struct voxshm_link *link, int state)
 			break;
 }
 
-/* Makes the application's own descriptor readable, until it is armed again. */
+/* Makes the application's own descriptor readable, until unarm(). */
 static void kick(struct voxshm_link *link)
 {
 	int kick_fd = atomic_load(&link->kick_fd);
@@ -157,16 +158,23 @@ void link_update_state(struct voxshm_link *link)
  * or is about to (it sees the count of wakes move), for a poll of the
  * application's own (the kick makes its descriptor readable), for the host.
  */
-void link_drain_locked(struct voxshm_link *link)
+static void drain_and_tell(struct voxshm_link *link, unsigned int pollers)
 {
 	drain(link);
 	atomic_store_explicit(&link->waiters.undrained, false, memory_order_relaxed);
 	link_update_state(link);
 	waiters_wake(&link->waiters);
-	if (link->poll_armed)
+	if (pollers) {
+		link->kicked |= pollers;
 		kick(link);
+	}
 	if (link->host)
 		host_heat(link);
+}
+
+void link_drain_locked(struct voxshm_link *link)
+{
+	drain_and_tell(link, link->armed);
 }
 
 void link_drain(struct voxshm_link *link)
@@ -500,15 +508,45 @@ int voxshm_link_fd(struct voxshm_link *link)
 	return ret;
 }
 
-/* Whether drains must kick the poll descriptor; clears an old kick. */
-static void set_poll_armed(struct voxshm_link *link, bool armed)
+/* Who waits for nothing else waits for the end. */
+#define ARMED_FOR_END 4u
+
+static unsigned int arming(unsigned int interest)
+{
+	return interest ? interest : ARMED_FOR_END;
+}
+
+/* Under waiters.lock: none waits for these any more, nor needs their kick. */
+static void unarm(struct voxshm_link *link, unsigned int interest)
 {
 	eventfd_t kicks;
 
+	link->armed &= ~arming(interest);
+	link->kicked &= ~arming(interest);
+	if (link->kick_fd < 0 || link->kicked)
+		return;
+	eventfd_read(link->kick_fd, &kicks);
+	/* That was everybody's news, and stays. */
+	if (atomic_load(&link->state) == VOXSHM_LINK_FAILED)
+		kick(link);
+}
+
+/*
+ * Two threads may poll the one descriptor, each for an interest of its own. What one
+ * drains here is kept for the other; only if there is something, or they would wake
+ * each other for ever.
+ */
+static void prepare_arm(struct voxshm_link *link, unsigned int interest)
+{
+	struct pollfd pollfd = { .fd = link->end->wake_fd, .events = POLLIN };
+
 	pthread_mutex_lock(&link->waiters.lock);
-	link->poll_armed = armed && link->kick_fd >= 0;
-	if (link->kick_fd >= 0)
-		eventfd_read(link->kick_fd, &kicks);
+	unarm(link, interest);
+	if (link->waiters.polling)
+		link_update_state(link);
+	else
+		drain_and_tell(link, link->armed && poll(&pollfd, 1, 0) > 0 ? link->armed : 0);
+	link->armed |= arming(interest);
 	pthread_mutex_unlock(&link->waiters.lock);
 }
 
@@ -518,9 +556,7 @@ int voxshm_link_arm(struct voxshm_link *link, unsigned int interest)
 
 	if (interest & ~(VOXSHM_READABLE | VOXSHM_WRITABLE))
 		return -EINVAL;
-	set_poll_armed(link, false);
-	link_drain(link);
-	set_poll_armed(link, true);
+	prepare_arm(link, interest);
 	link_ask_to_be_rung(link, interest);
 	if ((interest & VOXSHM_READABLE) && link_ready(link, VOXSHM_READABLE))
 		ready |= VOXSHM_READABLE;
@@ -528,7 +564,9 @@ int voxshm_link_arm(struct voxshm_link *link, unsigned int interest)
 		ready |= VOXSHM_WRITABLE;
 	if (ready) {
 		link->format->disarm(link, interest);
-		set_poll_armed(link, false);
+		pthread_mutex_lock(&link->waiters.lock);
+		unarm(link, interest);
+		pthread_mutex_unlock(&link->waiters.lock);
 	}
 	return (int)ready;
 }

@@ -98,7 +98,8 @@ struct voxshm_link {
 	int poll_fd;		/* epoll of what can tell something; -1 until asked for */
 	_Atomic int kick_fd;	/* an eventfd in it: somebody else drained, or the link failed */
 	int polled_pidfd;	/* the peer's pidfd in it, or -1 */
-	bool poll_armed;	/* under waiters.lock */
+	/* Both under waiters.lock: whose poll waits, and whose news somebody else drained. */
+	unsigned int armed, kicked;
 
 	/* the sending thread's */
 	struct link_traffic *sent;

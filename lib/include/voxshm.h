@@ -426,7 +426,9 @@ VOXSHM_API int voxshm_link_fd(struct voxshm_link *link);
  * @interest: VOXSHM_READABLE, VOXSHM_WRITABLE (room for the send that was
  *	last refused with -EAGAIN), or both
  *
- * Clears the descriptor, then looks. Call it before each poll.
+ * Clears what the descriptor told of @interest, then looks. Call it before each
+ * poll. The sending and the receiving thread may each arm for its own interest and
+ * poll; what comes wakes both.
  *
  * Return: 0 when armed: nothing now, the descriptor will tell; else which of
  * @interest can be done now (the peer's end counts as both), and nothing was

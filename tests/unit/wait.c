@@ -477,6 +477,29 @@ static bool polls_readable(int fd)
 	return poll(&pollfd, 1, 0) == 1;
 }
 
+/* Two threads, each with a poll of its own: what one drains may be the other's news. */
+TEST_F(wait, each_interest_keeps_its_news_on_the_applications_descriptor)
+{
+	struct voxshm_link *link = &self->side.link;
+	int fd = voxshm_link_fd(link);
+
+	ASSERT_EQ(voxshm_link_arm(link, VOXSHM_WRITABLE), 0);
+	ASSERT_EQ(voxshm_link_arm(link, VOXSHM_READABLE), 0);
+	ASSERT_EQ(voxshm_link_arm(link, VOXSHM_WRITABLE), 0);
+	EXPECT_FALSE(polls_readable(fd));
+	publish(&self->side, VOXSHM_WRITABLE);
+	EXPECT_TRUE(polls_readable(fd));
+	EXPECT_EQ(voxshm_link_arm(link, VOXSHM_READABLE), 0);
+	EXPECT_TRUE(polls_readable(fd));
+	EXPECT_EQ(voxshm_link_arm(link, VOXSHM_WRITABLE), VOXSHM_WRITABLE);
+	EXPECT_FALSE(polls_readable(fd));
+	publish(&self->side, VOXSHM_READABLE);
+	EXPECT_EQ(voxshm_link_arm(link, VOXSHM_WRITABLE), VOXSHM_WRITABLE);
+	EXPECT_TRUE(polls_readable(fd));
+	EXPECT_EQ(voxshm_link_arm(link, VOXSHM_READABLE), VOXSHM_READABLE);
+	EXPECT_FALSE(polls_readable(fd));
+}
+
 /* It tells of what was asked for, not of what another call has had. */
 TEST_F(wait, sleep_in_a_call_leaves_the_applications_descriptor_quiet)
 {
