@@ -240,6 +240,7 @@ static int drain(struct end *end, struct voxshm_link *link)
 		cost += ret;
 	}
 	end->more = ret > 0;
+	atomic_store(&end->deaf, end->shortage != 0);
 	return ret < 0 ? ret : 0;
 }
 

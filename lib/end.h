@@ -82,6 +82,7 @@ struct end {
 	uint32_t knocks;	/* doorbells that drain() took; link.c counts them off */
 	bool more;		/* the last drain() left some for the next one */
 	int shortage;		/* why the last drain() left memory where it was (-EMFILE), or 0 */
+	_Atomic bool deaf;	/* that lies before all else: wake_fd tells nothing meanwhile */
 	pid_t pid;		/* 0: not known */
 	uid_t uid;
 	gid_t gid;

@@ -344,9 +344,13 @@ int voxshm_host_arm(struct voxshm_host *host)
 
 	if (poll_kernel(host, 0) > 0)
 		return 1;
-	for (link = host->hot; link; link = link->hot_next)
-		if (link->ended)
+	for (link = host->hot; link; link = link->hot_next) {
+		if (!link->ended)
+			continue;
+		if (explained(link))
 			return 1;
+		host_look_later(host, link->end_time + EXPLAIN_NS);
+	}
 	return cool_all(host) ? 0 : 1;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -70,6 +71,32 @@ static int choose_format(enum voxshm_format id, const struct format **format,
 	return 0;
 }
 
+static void handle_later(struct voxshm_host *host, struct watch *watch);
+
+static void close_fds(struct voxshm_host *host)
+{
+	if (host->later_fd >= 0)
+		close(host->later_fd);
+	if (host->epoll_fd >= 0)
+		close(host->epoll_fd);
+}
+
+static int make_fds(struct voxshm_host *host)
+{
+	int ret;
+
+	host->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	host->later_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	host->later_watch.handle = handle_later;
+	if (host->epoll_fd < 0 || host->later_fd < 0)
+		ret = -errno;
+	else
+		ret = host_watch(host, host->later_fd, &host->later_watch);
+	if (ret)
+		close_fds(host);
+	return ret;
+}
+
 int voxshm_host_new(struct voxshm_host **out, const struct voxshm_config *config,
 		    struct voxshm_error *error)
 {
@@ -89,22 +116,22 @@ int voxshm_host_new(struct voxshm_host **out, const struct voxshm_config *config
 				     error);
 	if (ret)
 		goto free_host;
-	host->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (host->epoll_fd < 0) {
-		ret = error_errno(error, -errno, "cannot make an epoll descriptor");
+	ret = make_fds(host);
+	if (ret) {
+		error_errno(error, ret, "cannot make a descriptor to wait on");
 		goto free_host;
 	}
 	ret = host->format->host_init(host, error);
 	if (ret)
-		goto close_epoll;
+		goto close_fds;
 	pthread_mutex_init(&host->hot_lock, NULL);
 	host->config.classes = NULL;
 	host->config.path = NULL;
 	*out = host;
 	return 0;
 
-close_epoll:
-	close(host->epoll_fd);
+close_fds:
+	close_fds(host);
 free_host:
 	free(host);
 	return ret;
@@ -120,7 +147,7 @@ void voxshm_host_free(struct voxshm_host *host)
 		voxshm_link_close(host->links);
 	orphans_free(host);
 	host->format->host_deinit(host);
-	close(host->epoll_fd);
+	close_fds(host);
 	pthread_mutex_destroy(&host->hot_lock);
 	free(host);
 }
@@ -178,6 +205,10 @@ int host_rewatch(struct voxshm_link *link)
 		      (link_state(link) != VOXSHM_LINK_FAILED && end->exit_awaited);
 	int ret;
 
+	if (listen && atomic_load(&end->deaf)) {
+		listen = false;
+		host_look_later(link->host, clock_now() + DEAF_LOOK_NS);
+	}
 	ret = rewatch(link, &link->watched_wake_fd, listen ? end->wake_fd : -1);
 	if (ret == 0)
 		ret = rewatch(link, &link->watched_pidfd,
@@ -228,6 +259,33 @@ static void handle_link(struct voxshm_host *host, struct watch *watch)
 	host_notice_end(link);
 	host_rewatch(link);
 	host_heat(link);
+}
+
+void host_look_later(struct voxshm_host *host, int64_t time)
+{
+	struct itimerspec at = {
+		.it_value = { .tv_sec = time / 1000000000, .tv_nsec = time % 1000000000 },
+	};
+
+	if (host->later && host->later <= time)
+		return;
+	host->later = time;
+	timerfd_settime(host->later_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+/* Those that cannot hear are looked at; who ended is hot anyway. */
+static void handle_later(struct voxshm_host *host, struct watch *watch)
+{
+	struct voxshm_link *link;
+	uint64_t expirations;
+
+	(void)watch;
+	if (read(host->later_fd, &expirations, sizeof(expirations)) < 0)
+		return;
+	host->later = 0;
+	for (link = host->links; link; link = link->next)
+		if (link->watched_wake_fd < 0 && link_state(link) <= VOXSHM_LINK_ATTACHED)
+			handle_link(host, &link->watch);
 }
 
 int host_link_new(struct voxshm_host *host, struct voxshm_link **out,

@@ -32,6 +32,9 @@ struct voxshm_host {
 	uint32_t ending;		/* of these: how they ended is not known yet */
 	uint32_t waits_since_poll;	/* that found something hot */
 	int64_t polled;			/* when the kernel was asked last */
+	int later_fd;			/* a timer: see host_look_later() */
+	int64_t later;			/* when it fires, or 0 */
+	struct watch later_watch;
 	uint8_t spin_halved;		/* see spin_learn() */
 	bool busy;			/* asks the kernel though a hot link may have news */
 	struct lobby *lobby;		/* NULL: does not listen */
@@ -58,6 +61,9 @@ void host_forget(struct voxshm_link *link);
  */
 int host_watch(struct voxshm_host *host, int fd, struct watch *watch);
 void host_unwatch(struct voxshm_host *host, int fd);
+
+/* Some things tell nothing when their time has come: wakes the next wait at that time. */
+void host_look_later(struct voxshm_host *host, int64_t time);
 
 /* Watches what can still tell something of the link. Return: 0 or -errno. */
 int host_rewatch(struct voxshm_link *link);

@@ -17,6 +17,8 @@
 
 #define LINK_DEFAULT_SPIN_NS 50000u
 #define SPIN_HALVINGS 5	/* at most: see spin_learn() */
+/* How long nobody looks at an end that is deaf. */
+#define DEAF_LOOK_NS 10000000ll
 /*
  * How often a peer may ring, or offer memory, without having been asked to. One
  * of ours rings for a sleep word that was set, at most once for each; vox-shm for

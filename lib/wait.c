@@ -28,9 +28,8 @@
 
 #define NS_PER_S 1000000000ll
 #define LOOKS_PER_CLOCK 64
-/* How long a sleep that cannot be told of a failure lasts; and one that cannot hear. */
+/* How long a sleep lasts that cannot be told of a failure. */
 #define LOOK_NS 100000000ll
-#define DEAF_LOOK_NS 10000000ll
 
 int64_t clock_now(void)
 {
@@ -91,12 +90,13 @@ void waiters_fail(struct waiters *waiters)
 
 /*
  * Polls as the only thread of this side, without the lock. Another one may see the
- * link fail meanwhile; without a descriptor for that this one looks now and then.
- * `deaf`: something lies there that drain() could not take, and all news behind it.
+ * link fail meanwhile; without a descriptor for that this one looks now and then, as
+ * it does where the doorbell tells nothing.
  * `rung`: was it the doorbell, and nothing else?
  */
-static int poll_end(struct voxshm_link *link, int64_t deadline, bool deaf, bool *rung)
+static int poll_end(struct voxshm_link *link, int64_t deadline, bool *rung)
 {
+	bool deaf = atomic_load(&link->end->deaf);
 	struct pollfd pollfds[3] = {
 		{ .fd = deaf ? -1 : link->end->wake_fd, .events = POLLIN },
 		{ .fd = link->end->pidfd, .events = POLLIN },
@@ -157,7 +157,7 @@ static int sleep_for_news(struct voxshm_link *link, unsigned int interest, uint3
 			  int64_t deadline)
 {
 	struct waiters *waiters = &link->waiters;
-	bool rung = false, deaf;
+	bool rung = false;
 	int ret;
 
 	atomic_fetch_add_explicit(&link->sleeps, 1, memory_order_relaxed);
@@ -165,9 +165,8 @@ static int sleep_for_news(struct voxshm_link *link, unsigned int interest, uint3
 	if (waiters->polling || shared_peek_u32(&waiters->wakes) != wakes)
 		return unlock_and_follow(waiters, wakes, deadline);
 	waiters->polling = true;
-	deaf = link->end->shortage;
 	pthread_mutex_unlock(&waiters->lock);
-	ret = poll_end(link, deadline, deaf, &rung);
+	ret = poll_end(link, deadline, &rung);
 	rung = rung && link_ready(link, interest);
 	pthread_mutex_lock(&waiters->lock);
 	waiters->polling = false;

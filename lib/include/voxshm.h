@@ -443,6 +443,7 @@ VOXSHM_API int voxshm_link_arm(struct voxshm_link *link, unsigned int interest);
  *
  * The default is 50 microseconds. After waits that were longer than twice that a
  * wait looks for less, down to a thirty-second; after a shorter one for all of it.
+ * A wait learns of the peer's end when it has looked for so long.
  */
 VOXSHM_API void voxshm_link_set_spin(struct voxshm_link *link, uint32_t nanoseconds);
 

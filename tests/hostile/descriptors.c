@@ -71,6 +71,45 @@ static struct rlimit limit_descriptors(rlim_t most)
 	return limit;
 }
 
+static uint32_t drains(struct voxshm_link *link)
+{
+	return shared_load_u32(&link->waiters.wakes);
+}
+
+/* What lies there and cannot be taken wakes nobody again and again, and hides nothing. */
+TEST_F(descriptors, waits_bear_with_memory_that_cannot_be_taken)
+{
+	struct voxshm_link *link = self->host_ends[0];
+	struct voxshm_event event;
+	struct voxshm_loan loan;
+	struct rlimit limit;
+	uint32_t before;
+
+	while (voxshm_host_wait(self->host, &event, 1, 0) == 1)
+		;
+	ASSERT_EQ(0, voxshm_loan(self->guest_ends[0], LARGE, &loan, 0));
+	pattern_fill(loan.data, LARGE, 3);
+	/* It is looked at while there is no descriptor to be had. */
+	limit = limit_descriptors(3);
+	before = drains(link);
+	EXPECT_EQ(0, voxshm_host_wait(self->host, &event, 1, 300 * MS));
+	EXPECT_EQ(-ETIMEDOUT, voxshm_recv(link, &(struct voxshm_view){ 0 }, 300 * MS));
+	EXPECT_GT(200, drains(link) - before);
+	ASSERT_EQ(0, voxshm_send(self->guest_ends[1], "x", 1, 0));
+	ASSERT_EQ(1, voxshm_host_wait(self->host, &event, 1, PATIENCE));
+	EXPECT_EQ(self->host_ends[1], event.link);
+	ASSERT_EQ(0, voxshm_recv(event.link, &(struct voxshm_view){ 0 }, 0));
+	/* And it is heard of when it is spoken of, though the doorbell is not. */
+	while (voxshm_host_arm(self->host))
+		voxshm_host_wait(self->host, &event, 1, 0);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	ASSERT_EQ(0, voxshm_commit(self->guest_ends[0], &loan, LARGE, 0));
+	EXPECT_EQ(POLLIN, readable(voxshm_host_fd(self->host), PATIENCE / MS));
+	ASSERT_EQ(1, voxshm_host_wait(self->host, &event, 1, PATIENCE));
+	EXPECT_EQ(link, event.link);
+	EXPECT_EQ(0, recv_pattern(link, LARGE, 3, 0));
+}
+
 TEST_F(descriptors, offers_that_no_message_refers_to_hold_none)
 {
 	int fd = memory_make(LARGE, F_SEAL_SHRINK, 1);

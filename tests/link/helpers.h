@@ -49,6 +49,15 @@ static inline size_t mixed_size(uint64_t seed)
 static const struct voxshm_class small_classes[] = { { 1024, 32 }, { 16384, 8 }, { 65536, 2 } };
 #define SMALL_CLASSES .num_classes = ARRAY_SIZE(small_classes), .classes = small_classes
 
+/* Is it readable within the time? Return: poll()'s events, 0 when not. */
+static inline int readable(int fd, int ms)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+	REQUIRE(poll(&pollfd, 1, ms) >= 0);
+	return pollfd.revents;
+}
+
 /* A whole message from a pattern, in one call each. The buffer is the thread's own. */
 static inline int send_pattern(struct voxshm_link *link, size_t size, uint64_t seed,
 			       int64_t timeout)

@@ -24,15 +24,6 @@ FIXTURE_TEARDOWN(polling)
 	pair_close(_metadata, &self->pair);
 }
 
-/* Is it readable within the time? Return: poll()'s events, 0 when not. */
-static int readable(int fd, int ms)
-{
-	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
-
-	REQUIRE(poll(&pollfd, 1, ms) >= 0);
-	return pollfd.revents;
-}
-
 #define PATIENT_MS ((int)(PATIENCE / MS))
 
 static uint64_t fill(struct voxshm_link *link, size_t size)

@@ -218,6 +218,33 @@ TEST_F(spawn, host_reaps_its_guests)
 	EXPECT_EQ(ECHILD, errno);
 }
 
+static int program_leave(int argc, char **argv)
+{
+	voxshm_link_close(guest_inherit());
+	pause();
+	return 0;
+}
+
+/* How it ends is waited for, for a while; who polls for that must not be kept awake. */
+TEST_F(spawn, guest_that_left_and_lives_keeps_no_poll_awake)
+{
+	struct voxshm_link *link = guest_spawn(_metadata, self->host, "leave", NULL);
+	struct voxshm_event event = { .type = VOXSHM_EVENT_ATTACHED };
+	int64_t until = now_ns() + PATIENCE;
+	int turns = 0;
+
+	while (event.type < VOXSHM_EVENT_LEFT && now_ns() < until) {
+		if (voxshm_host_wait(self->host, &event, 1, 0) == 1)
+			continue;
+		turns++;
+		if (voxshm_host_arm(self->host) == 0)
+			readable(voxshm_host_fd(self->host), PATIENCE / MS);
+	}
+	EXPECT_EQ(VOXSHM_EVENT_LEFT, event.type);
+	EXPECT_GT(1000, turns);
+	kill(status_of(link).pid, SIGKILL);
+}
+
 TEST_F(spawn, ticket_over_fork)
 {
 	struct voxshm_link *link;
@@ -445,6 +472,7 @@ static const struct guest_program programs[] = {
 	{ "echo", program_echo },
 	{ "report", program_report },
 	{ "claim", program_claim },
+	{ "leave", program_leave },
 	{ 0 },
 };
 

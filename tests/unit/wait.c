@@ -73,8 +73,8 @@ static int drain(struct end *end, struct voxshm_link *link)
 {
 	eventfd_t value;
 
-	end->shortage = atomic_load(&side_of(link)->stuck) ? -EMFILE : 0;
-	if (!end->shortage)
+	atomic_store(&end->deaf, atomic_load(&side_of(link)->stuck));
+	if (!end->deaf)
 		eventfd_read(end->wake_fd, &value);
 	atomic_fetch_add(&side_of(link)->drains, 1);
 	return 0;
