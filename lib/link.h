@@ -22,7 +22,7 @@
 /*
  * How often a peer may ring, or offer memory, without having been asked to. One
  * of ours rings for a sleep word that was set, at most once for each; vox-shm for
- * messages (vox_expect_rings(); in that format it is more). Memory that is offered is
+ * messages (vox_expect_rings(); more is allowed for there). Memory that is offered is
  * spoken of, sooner or later.
  */
 #define LINK_PATIENCE 4096

@@ -43,6 +43,7 @@ struct vox_end {
 	struct memory window;		/* device: held mapped */
 	int timer;			/* -1: not made yet; under waiters.lock */
 	bool timer_runs;		/* under waiters.lock */
+	bool patient;			/* see be_patient(); under waiters.lock */
 	_Atomic int kind;		/* enum vox_peer_kind; leaves UNKNOWN once */
 	bool nobody_came;		/* host: it left before any guest had come */
 };

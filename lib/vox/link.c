@@ -100,14 +100,10 @@ static void deinit_parts(struct vox_link *vox)
 	vox_mappings_deinit(&vox->mappings);
 }
 
-/*
- * vox-shm rings for each message that lies in its ring, twice for each that lies
- * in ours, and for each slot that it has kept.
- */
+/* vox-shm rings once more for each slot that it has kept. */
 static int32_t most_patience(const struct vox_geometry *geometry)
 {
-	uint64_t most = LINK_PATIENCE + 3ull * (geometry->ring_capacity / VOX_RING_MIN_ENTRY) +
-			(uint64_t)END_KNOCKS_OF_OFFER * geometry->max_mappings;
+	uint64_t most = LINK_PATIENCE + (uint64_t)END_KNOCKS_OF_OFFER * geometry->max_mappings;
 	uint32_t i;
 
 	for (i = 0; i < geometry->num_classes; i++)
