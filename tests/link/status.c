@@ -131,7 +131,7 @@ TEST_F(status, leaving_is_noticed_behind_all_that_came_before)
 /* The host has looked at none of it, and its ring has room for more. */
 TEST_F(status, leaving_is_noticed_behind_as_much_memory_as_there_may_be)
 {
-	const uint32_t most = variant_max_mappings(&variant->choice);
+	const uint32_t most = 256;	/* that may be had with native links on files */
 	static const struct voxshm_class small = { 1024, 8 };
 	const size_t size = 20000;
 	uint32_t count = 0;
