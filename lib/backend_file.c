@@ -16,7 +16,10 @@
 /* How much is taken at once: a doorbell costs 1, memory about as much as 16. */
 #define COST_PER_DRAIN 64
 #define COST_OF_OFFER 16
-/* A socket takes at least 277 messages: the offers of all, some doorbells, and a farewell. */
+/*
+ * A socket with the kernel's default buffer takes 277 messages: the offers of all, some
+ * doorbells, and a farewell.
+ */
 #define MAPPINGS_MAX 256u
 
 static void ring(struct end *end)

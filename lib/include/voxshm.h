@@ -413,8 +413,8 @@ VOXSHM_API int voxshm_release(struct voxshm_link *link, struct voxshm_view *view
  * @link: the link
  *
  * For poll(), epoll and io_uring. It belongs to the link: do not read or
- * close it. It tells only what voxshm_link_arm() has asked for, and the
- * peer's end.
+ * close it. It tells only what voxshm_link_arm() has asked for, the peer's
+ * end, and that the link has failed.
  *
  * Return: the descriptor, or -EMFILE, -ENFILE, -ENOMEM.
  */

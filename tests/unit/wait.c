@@ -525,6 +525,8 @@ TEST_F(wait, failure_ends_a_poll_of_the_applications_own)
 	link_fail(link, "a test");
 	EXPECT_TRUE(polls_readable(fd));
 	EXPECT_EQ(voxshm_link_arm(link, VOXSHM_READABLE), VOXSHM_READABLE);
+	/* The other thread's poll has not seen it yet. */
+	EXPECT_TRUE(polls_readable(fd));
 }
 
 TEST_F(wait, failure_before_the_descriptor_was_asked_for_makes_it_readable)
